@@ -1,0 +1,65 @@
+"""The reduced AlexNet of Section 2.1 (after Masters and Luschi, arXiv 1804.07612), and nothing that trains it."""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from persist.cell import Cell
+
+KERNELS = (11, 5, 3, 3, 3)
+CHANNELS = (64, 192, 384, 256, 256)
+PADDINGS = {"same": (5, 2, 1, 1, 1), "alexnet": (2, 2, 1, 1, 1)}
+POOLED = (0, 1, 4)  # 2x2 max pooling with stride 2 follows these convolutions, as in AlexNet
+HIDDEN = 256
+CLASSES = 10
+IMAGE = (3, 32, 32)
+
+
+class ReducedAlexNet(nn.Sequential):
+    """Five convolutions of stride 1, three poolings, hidden layer(s) of 256 nodes, 10 outputs (logits).
+
+    Input: (n, 3, 32, 32) float. Output: (n, 10). `width` multiplies channels and hidden nodes, rounded, at least 1.
+    No batch normalisation and no dropout (Section 2.1).
+    """
+
+    def __init__(self, *, width: float = 1.0, padding: str = "same", hidden_layers: int = 1):
+        channels = [max(1, round(width * c)) for c in CHANNELS]
+        hidden = max(1, round(width * HIDDEN))
+        side, inputs, layers = IMAGE[1], IMAGE[0], []
+        for i, (kernel, outputs, pad) in enumerate(zip(KERNELS, channels, PADDINGS[padding])):
+            layers.append(nn.Conv2d(inputs, outputs, kernel, padding=pad))
+            side += 2 * pad - kernel + 1
+            if i in POOLED:
+                # before the ReLU, not after: the same function and gradient, at a quarter of the ReLU's work
+                layers.append(nn.MaxPool2d(2, 2))
+                side //= 2
+            layers.append(nn.ReLU(inplace=True))
+            inputs = outputs
+        layers.append(nn.Flatten())
+        inputs *= side * side
+        for _ in range(hidden_layers):
+            layers += [nn.Linear(inputs, hidden), nn.ReLU(inplace=True)]
+            inputs = hidden
+        super().__init__(*layers, nn.Linear(inputs, CLASSES))
+
+
+def build_model(cell: Cell) -> nn.Module:
+    """The cell's network on the CPU, with PyTorch's default initialisation drawn from the cell's seed.
+
+    The weights depend on the seed and on the shape of the network alone; the global random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cell.seed)
+        return ReducedAlexNet(width=cell.width, padding=cell.padding, hidden_layers=cell.hidden_layers)
+
+
+def flops_per_gradient(cell: Cell) -> int:
+    """Floating-point operations of one example's forward and backward pass (a multiply-add counts as two).
+
+    The gradient with respect to the input image is not needed and not counted.
+    """
+    with torch.device("meta"):
+        model = ReducedAlexNet(width=cell.width, padding=cell.padding, hidden_layers=cell.hidden_layers)
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, *IMAGE)).sum().backward()
+    return counter.get_total_flops()

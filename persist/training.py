@@ -1,0 +1,271 @@
+"""train(cell) -> Record: the one training loop."""
+
+import contextlib
+import hashlib
+import io
+import math
+import os
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from persist import data as datasets
+from persist.cell import Cell
+from persist.model import build_model
+from persist.persistency import learning_rate, persistent, spaced
+from persist.record import Record, environment, write_atomically
+
+REUSE = {"consecutive": persistent, "spaced": spaced}
+EVALUATION_BATCH = 1000  # examples; bounds the memory of an evaluation, changes no result beyond rounding
+CHECKPOINT_EVERY = 30.0  # seconds, at least, between two checkpoints
+
+
+def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=None) -> Record:
+    """Train the cell's network with minibatch persistency and evaluate it after every epoch (Section 2.1).
+
+    data_root: folder with CIFAR-10; default PERSIST_DATA, else ./data.
+    device: "cpu", "cuda", "cuda:1", ...; default CUDA where there is one, else the CPU.
+    checkpoint: path of a file from which an interrupted run goes on, and which it writes meanwhile; the caller
+        deletes it once the record is saved. A checkpoint of another cell or code, or a damaged one, is not used (a
+        warning says so) and replaced.
+    on_epoch: called with each new entry of the record's history.
+
+    Stops at the first epoch whose loss is not finite; the record's status is then "diverged".
+    Raises persist.data.DataError, or ValueError for a device that is not there.
+    """
+    device = resolve_device(device)
+    data = datasets.load(cell, data_root)
+    with _arithmetic(cell.precision):
+        pipeline = datasets.PIPELINES[cell.pipeline](cell, data.train, device)
+        test_images = datasets.scale(data.test.images, cell).to(device)
+        test_labels = torch.from_numpy(data.test.labels).to(device)
+        model = build_model(cell).to(device, memory_format=torch.channels_last)
+        optimizer = build_optimizer(cell, model)
+        history, resumed = _restore(checkpoint, cell, model, optimizer)
+        saved = time.monotonic()
+        while not _ended(cell, history):
+            before = history[-1] if history else dict.fromkeys(("train_seconds", "wall_seconds"), 0.0)
+            batches = pipeline.epoch(len(history) + 1)
+            start = _now(device)
+            train_loss = train_epoch(cell, model, optimizer, batches)
+            trained = _now(device)
+            test_loss, test_accuracy = evaluate(cell, model, test_images, test_labels)
+            entry = _entry(cell, len(history) + 1, train_loss, test_loss, test_accuracy)
+            entry["train_seconds"] = before["train_seconds"] + trained - start
+            entry["wall_seconds"] = before["wall_seconds"] + _now(device) - start
+            history.append(entry)
+            if checkpoint and time.monotonic() - saved >= CHECKPOINT_EVERY:
+                _save_checkpoint(checkpoint, cell, model, optimizer, history, resumed)
+                saved = time.monotonic()
+            if on_epoch:
+                on_epoch(entry)
+    return Record(
+        cell=cell,
+        history=history,
+        environment=environment(
+            torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+            data.sha256,
+            cuda=torch.version.cuda if device.type == "cuda" else None,
+            threads=torch.get_num_threads(),
+            shared=None,  # not known: `load` in the history tells
+        ),
+        status="diverged" if _diverged(history[-1]) else "finished",
+        resumed=resumed,
+    )
+
+
+def train_epoch(cell: Cell, model, optimizer, batches) -> float:
+    """K iterations on each minibatch of one epoch. Returns the mean loss per example at the first use, k = 1."""
+    total = count = 0
+    for k, (images, labels) in REUSE[cell.reuse](batches, cell.K):
+        loss = sgd_step(cell, model, optimizer, images, labels, learning_rate(cell.lr, k, cell.lr_policy))
+        if k == 1:
+            # stays on the device, in float64: no synchronisation within the epoch
+            total += loss.double() * (1 if cell.reduction == "sum" else len(labels))
+            count += len(labels)
+    return float(total) / count
+
+
+def sgd_step(cell: Cell, model, optimizer, images, labels, rate: float) -> torch.Tensor:
+    """One SGD iteration on a minibatch: forward, backward, update. Returns the loss, a scalar on the device."""
+    with _autocast(cell, images.device):
+        logits = model(images)
+    loss = cross_entropy(logits.float(), labels, reduction=cell.reduction)
+    optimizer.zero_grad(set_to_none=True)
+    if cell.momentum_form == "pytorch":
+        optimizer.param_groups[0]["lr"] = rate
+        loss.backward()
+    else:
+        (rate * loss).backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def build_optimizer(cell: Cell, model) -> torch.optim.SGD:
+    """SGD with momentum (Section 2.1) in PyTorch's form, v <- momentum * v + g, w <- w - rate * v; or, for the
+    classical form v <- momentum * v + rate * g, w <- w - v, with a rate of 1 (sgd_step scales the gradient)."""
+    rate = cell.lr if cell.momentum_form == "pytorch" else 1.0
+    return torch.optim.SGD(model.parameters(), lr=rate, momentum=cell.momentum)
+
+
+@torch.inference_mode()
+def evaluate(cell: Cell, model, images, labels) -> tuple[float, float]:
+    """(mean loss per example, top-1 accuracy) over images (n, 3, 32, 32) and labels (n,)."""
+    loss = correct = 0
+    for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH)):
+        with _autocast(cell, x.device):
+            logits = model(x)
+        loss += cross_entropy(logits.double(), y, reduction="sum")
+        correct += (logits.argmax(dim=1) == y).sum()
+    return float(loss) / len(labels), int(correct) / len(labels)
+
+
+def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 3.0) -> float:
+    """Seconds that train(cell) is expected to take, evaluations included, from a measurement of about `budget` seconds
+    on a throwaway model."""
+    device = resolve_device(device)
+    data = datasets.load(cell, data_root)
+    with _arithmetic(cell.precision):
+        model = build_model(cell).to(device, memory_format=torch.channels_last)
+        optimizer = build_optimizer(cell, model)
+        few = data.train.take(range(cell.m))
+        images = datasets.scale(few.images, cell).to(device)
+        labels = torch.from_numpy(few.labels).to(device)
+        test_images = datasets.scale(data.test.images[:EVALUATION_BATCH], cell).to(device)
+        test_labels = torch.from_numpy(data.test.labels[:EVALUATION_BATCH]).to(device)
+        iteration = _time(lambda: sgd_step(cell, model, optimizer, images, labels, 0.0), device, budget * 3 / 4)
+        evaluation = _time(lambda: evaluate(cell, model, test_images, test_labels), device, budget / 4)
+    per_epoch = cell.K * cell.examples / cell.m * iteration + cell.test_examples / len(test_labels) * evaluation
+    return cell.epochs * per_epoch
+
+
+def resolve_device(device=None) -> torch.device:
+    """The torch device; None: CUDA where there is one, else the CPU. Raises ValueError for one that is not there."""
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device is None:
+        device = "cuda" if cuda else "cpu"
+    allowed = ["cpu", *(["cuda"] if cuda else []), *(f"cuda:{i}" for i in range(cuda))]
+    if str(device) not in allowed:
+        raise ValueError(f"device must be one of {', '.join(allowed)}, or None to choose, not {device!r}")
+    return torch.device(device)
+
+
+def _entry(cell, epoch, train_loss, test_loss, test_accuracy) -> dict:
+    passes = epoch * cell.K  # over the training examples
+    return {
+        "epoch": epoch,
+        "iterations": passes * cell.minibatches,
+        # spaced reuse loads every minibatch again in each of its K passes
+        "samples": (passes if cell.reuse == "spaced" else epoch) * cell.examples,
+        "gradients": passes * cell.examples,
+        "train_loss": _finite(train_loss),
+        "test_loss": _finite(test_loss),
+        # where the outputs are not numbers, their argmax predicts nothing
+        "test_accuracy": test_accuracy if math.isfinite(test_loss) else None,
+        "load": os.getloadavg()[0],
+    }
+
+
+def _finite(value: float):
+    return value if math.isfinite(value) else None
+
+
+def _diverged(entry) -> bool:
+    return entry["train_loss"] is None or entry["test_loss"] is None
+
+
+def _ended(cell, history) -> bool:
+    return len(history) == cell.epochs or bool(history) and _diverged(history[-1])
+
+
+def _autocast(cell, device):
+    return torch.autocast(device.type, torch.bfloat16, enabled=cell.precision == "bf16")
+
+
+@contextlib.contextmanager
+def _arithmetic(precision: str):
+    """Deterministic kernels, and TF32 on CUDA only where asked for; the caller's settings come back afterwards."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [backend.fp32_precision for backend in backends]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        for backend in backends:
+            backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        torch.use_deterministic_algorithms(True)
+        # a safeguard against reading fresh memory, which costs a fifth of a step on the CPU; nothing here reads any
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.backends.cudnn.benchmark = False  # it may choose another kernel in another run
+        yield
+    finally:
+        for backend, value in zip(backends, before):
+            backend.fp32_precision = value
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def _now(device) -> float:
+    """Seconds, once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _time(action, device, budget) -> float:
+    """Median seconds of one call, after a warm-up call, repeated for about `budget` seconds but at least twice."""
+    action()
+    seconds, end = [], time.perf_counter() + budget
+    while len(seconds) < 2 or time.perf_counter() < end:
+        start = _now(device)
+        action()
+        seconds.append(_now(device) - start)
+    return sorted(seconds)[len(seconds) // 2]
+
+
+def _code_digest() -> str:
+    """Of the files that decide the numbers: a checkpoint of another version is not continued."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    for name in ("cell", "data", "model", "persistency", "training"):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _save_checkpoint(path, cell, model, optimizer, history, resumed):
+    state = {
+        "cell": cell.as_dict(),
+        "code": _code_digest(),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+        "resumed": resumed,
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _restore(path, cell, model, optimizer) -> tuple[list[dict], int]:
+    """Continue from the checkpoint, where there is a good one. Returns the history so far and the times resumed.
+
+    The minibatches are a function of seed and epoch, so there is no random state to restore.
+    """
+    if not path or not Path(path).exists():
+        return [], 0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["cell"] != cell.as_dict():
+            raise ValueError("it belongs to another cell")
+        if state["code"] != _code_digest():
+            raise ValueError("it was written by another version of the code")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    except Exception as error:  # a damaged file can raise anything
+        warnings.warn(f"the checkpoint {path} is not used, the cell starts anew: {error}", stacklevel=3)
+        return [], 0
+    return state["history"], state["resumed"] + 1
