@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from persist import data as datasets
 from persist.cell import Cell
-from persist.model import build_model
+from persist.model import build_model, flops_per_gradient
 from persist.persistency import learning_rate, persistent, spaced
 from persist.record import Record, environment, write_atomically
 
@@ -77,6 +77,24 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=
     )
 
 
+def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=None, device=None, on_epoch=None) -> Record:
+    """The cell's record from results_dir; where there is none, or with force, train it and save it there.
+
+    While it trains, a checkpoint lies beside: a run that was cut off goes on from there.
+    """
+    path = Path(results_dir) / f"{cell.name}.json"
+    checkpoint = Path(results_dir) / "checkpoints" / f"{cell.name}.pt"
+    if path.exists() and not force:
+        print(f"{path} is there already and is shown; force=True trains it again")
+        return Record.load(path)
+    if force:
+        checkpoint.unlink(missing_ok=True)
+    record = train(cell, data_root=data_root, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
+    record.save(path)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
 def train_epoch(cell: Cell, model, optimizer, batches) -> float:
     """K iterations on each minibatch of one epoch. Returns the mean loss per example at the first use, k = 1."""
     total = count = 0
@@ -123,7 +141,23 @@ def evaluate(cell: Cell, model, images, labels) -> tuple[float, float]:
     return float(loss) / len(labels), int(correct) / len(labels)
 
 
-def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 3.0) -> float:
+def describe(cell: Cell) -> str:
+    """What the cell is and what it takes, for people: its name, counts of one epoch, parameters and FLOPs."""
+    parameters = sum(p.numel() for p in build_model(cell).parameters())
+    flops = flops_per_gradient(cell)
+    gradients = cell.K * cell.examples
+    return "\n".join(
+        [
+            cell.name,
+            f"network:    {cell.model}, {parameters:,} parameters, {flops / 1e6:,.1f} MFLOP per gradient (forward and backward)",
+            f"each epoch: {cell.minibatches:,} minibatches of up to {cell.m} examples, each used {cell.K} times ({cell.reuse}): "
+            f"{cell.K * cell.minibatches:,} iterations, {gradients:,} gradients",
+            f"in all:     {cell.epochs} epochs, {cell.epochs * gradients:,} gradients, {cell.epochs * gradients * flops / 1e12:,.3g} TFLOP",
+        ]
+    )
+
+
+def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 1.0) -> float:
     """Seconds that train(cell) is expected to take, evaluations included, from a measurement of about `budget` seconds
     on a throwaway model."""
     device = resolve_device(device)
@@ -218,10 +252,10 @@ def _now(device) -> float:
 
 
 def _time(action, device, budget) -> float:
-    """Median seconds of one call, after a warm-up call, repeated for about `budget` seconds but at least twice."""
+    """Median seconds of one call, after a warm-up call, repeated for about `budget` seconds but at least once."""
     action()
     seconds, end = [], time.perf_counter() + budget
-    while len(seconds) < 2 or time.perf_counter() < end:
+    while not seconds or time.perf_counter() < end:
         start = _now(device)
         action()
         seconds.append(_now(device) - start)

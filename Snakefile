@@ -1,0 +1,61 @@
+"""Which notebook makes which file. One papermill run per cell of a grid, then the notebook that reads the records.
+
+    snakemake --profile profiles/default --config grid=preview        (what `make reproduce GRID=preview` runs)
+
+A cell has no inputs and is rerun only where its record is not there: never because of a time stamp or a comment.
+"""
+
+import shutil
+
+import yaml
+
+from persist.cell import load_grid
+
+NAME = config.get("grid", "preview")
+GRID = load_grid(f"grids/{NAME}.yaml")
+RUNS = f"runs/{NAME}"
+CELLS = {cell.name: cell for cell in GRID.cells}
+PICTURES = {
+    "notebooks/figures.ipynb": [f"figure{n}.{suffix}" for n in range(1, 6) for suffix in ("png", "svg")],
+    "notebooks/sweep.ipynb": ["sweep.png"],
+}[GRID.notebook]
+# A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
+GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
+READ = f"papermill {GRID.notebook} {RUNS}/{Path(GRID.notebook).name} -p records_dir {RUNS} -p figures_dir {RUNS} --log-level ERROR --no-progress-bar"
+
+
+rule all:
+    input:
+        expand(f"{RUNS}/{{picture}}", picture=PICTURES),
+
+
+rule cell:
+    output:
+        # update: a record that is there already (its run was cut off after saving) is shown, not thrown away
+        update(f"{RUNS}/{{name}}.json"),
+    log:
+        # a log, not an output: of a cell that fails, the notebook with its traceback stays
+        f"{RUNS}/notebooks/{{name}}.ipynb",
+    params:
+        fields=lambda wildcards: yaml.safe_dump(CELLS[wildcards.name].as_dict(), default_flow_style=True, width=10_000).strip(),
+    threads: workflow.cores  # one cell at a time: cells side by side would spoil each other's times
+    resources:
+        gpu=1,
+    shell:
+        "python -m persist.progress grids/{NAME}.yaml {RUNS}; "
+        "exec {GUARD} papermill notebooks/cell.ipynb {log:q} -y {params.fields:q} -p results_dir {RUNS} "
+        "--log-level ERROR --no-progress-bar --stdout-file -"
+
+
+rule read:
+    input:
+        expand(f"{RUNS}/{{name}}.json", name=CELLS),
+    output:
+        expand(f"{RUNS}/{{picture}}", picture=PICTURES),
+    shell:
+        "{READ}"
+
+
+onerror:
+    # with the cells that are there; those that are missing are named in the figures
+    shell(f"if ls {RUNS}/*.json > /dev/null 2>&1; then {READ}; fi")

@@ -1,0 +1,280 @@
+"""Figures 1-5 of the paper, drawn from records. Reads records only; imports no torch.
+
+    python -m persist.figures results/reduced figures/reduced
+"""
+
+import argparse
+import dataclasses
+import statistics
+import sys
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from persist.cell import DATASETS, Cell
+from persist.record import Record, RecordError, load_records
+
+# Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
+FIGURES = {1: (32, "constant"), 2: (256, "constant"), 3: (512, "constant"), 4: (32, "kmu"), 5: (512, "kmu")}
+PAPER_K = (1, 2, 5)
+# Colours of Okabe and Ito, told apart by the colour-blind; with the line styles, also in grey. The same K always alike.
+STYLES = {1: ("#0072B2", "-"), 2: ("#E69F00", "--"), 5: ("#009E73", "-.")}
+OTHER_STYLES = (("#CC79A7", ":"), ("#D55E00", (0, (5, 1))), ("#56B4E9", (0, (3, 1, 1, 1))), ("#000000", (0, (1, 1))))
+PANELS = (("test_accuracy", "top-1 accuracy on the {}"), ("test_loss", "loss on the {}"))
+CLOCKS = (("train_seconds", "training time in seconds"), ("epoch", "epochs"))
+
+
+def figure_1(records) -> Figure:
+    """m = 32, constant learning rate: accuracy and loss against seconds (left) and epochs (right), one curve per K."""
+    return draw_figure(1, records)
+
+
+def figure_2(records) -> Figure:
+    """m = 256, constant learning rate; otherwise as figure_1."""
+    return draw_figure(2, records)
+
+
+def figure_3(records) -> Figure:
+    """m = 512, constant learning rate; otherwise as figure_1."""
+    return draw_figure(3, records)
+
+
+def figure_4(records) -> Figure:
+    """m = 32, learning rate k * mu at the k-th use of a minibatch; otherwise as figure_1."""
+    return draw_figure(4, records)
+
+
+def figure_5(records) -> Figure:
+    """m = 512, learning rate k * mu at the k-th use of a minibatch; otherwise as figure_1."""
+    return draw_figure(5, records)
+
+
+def draw_figure(number: int, records: list[Record]) -> Figure:
+    """Figure 1, ..., 5. A K of the paper without a record is named in the figure; a diverged run is shown as such."""
+    m, policy = FIGURES[number]
+    rate = "µ" if policy == "constant" else "kµ at the k-th use"
+    return _draw(f"Figure {number}: m = {m}, learning rate {rate}", select(records, m, policy))
+
+
+def draw_record(record: Record) -> Figure:
+    """The four curves of one run: accuracy and loss against seconds (left) and epochs (right)."""
+    return _draw(record.cell.name, {record.cell.K: [record]})
+
+
+def summary(records: list[Record]):
+    """One row per record: its cell, status, best and final accuracy, and what it cost (a pandas DataFrame)."""
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        accuracy, epoch, seconds = best([record]) or (None, None, None)
+        cell, last = record.cell, record.history[-1]
+        rows.append(
+            {
+                "m": cell.m, "K": cell.K, "policy": cell.lr_policy, "seed": cell.seed, "status": record.status,
+                "best accuracy": accuracy, "at epoch": epoch, "at second": seconds and round(seconds, 1),
+                "final accuracy": last["test_accuracy"], "final loss": last["test_loss"],
+                "iterations": last["iterations"], "gradients": last["gradients"], "seconds": round(last["train_seconds"], 1),
+            }
+        )  # fmt: skip
+    table = pd.DataFrame(rows).sort_values(["policy", "m", "K", "seed"], ignore_index=True)
+    return table.round({"final loss": 4})
+
+
+def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]]:
+    """K -> the records of one figure, one per seed; an empty list for a K of the paper that has none.
+
+    K = 1 is the same for both policies. Where records differ in more than K and the seed (another precision, say),
+    the setting with the most values of K is drawn, of equals the one whose name sorts first.
+    """
+    settings = {}
+    for record in sorted(records, key=lambda r: r.cell.name):
+        cell = record.cell
+        if cell.m == m and (cell.lr_policy == policy or cell.K == 1 and cell.lr_policy == "constant"):
+            setting = dataclasses.replace(cell, K=1, seed=0, lr_policy=policy)
+            settings.setdefault(setting, {}).setdefault(cell.K, []).append(record)
+    chosen = max(settings.values(), key=len, default={})
+    return {K: chosen.get(K, []) for K in sorted({*PAPER_K, *chosen})}
+
+
+def best(runs: list[Record]) -> tuple[float, int, float] | None:
+    """(accuracy, epoch, seconds) of the best epoch of the mean curve of runs; None where no epoch has an accuracy."""
+    points = [p for p in mean_curve(runs) if p["test_accuracy"] is not None]
+    if not points:
+        return None
+    top = max(points, key=lambda p: p["test_accuracy"])  # the first of equals
+    return top["test_accuracy"], top["epoch"], top["train_seconds"]
+
+
+def mean_curve(runs: list[Record]) -> list[dict]:
+    """The mean of the runs' histories epoch by epoch, as far as all of them go; None where one of them is."""
+    quantities = ("epoch", "train_seconds", "test_accuracy", "test_loss")
+    return [
+        {q: None if any(e[q] is None for e in entries) else statistics.fmean(e[q] for e in entries) for q in quantities}
+        | {"epoch": entries[0]["epoch"]}
+        for entries in zip(*(run.history for run in runs))
+    ]
+
+
+def is_disturbed(run: Record) -> bool:
+    """Whether other work seems to have run on the machine meanwhile: a load above the threads that the run used."""
+    loads = [entry["load"] for entry in run.history if entry["load"] is not None]
+    return bool(loads) and statistics.median(loads) > run.environment["threads"] + 0.5
+
+
+def caption(curves: dict[int, list[Record]]) -> str:
+    """Data set, model, learning rate, hardware, epochs and n, in a few lines; what differs from the paper's scale."""
+    runs = [run for of_K in curves.values() for run in of_K]
+    if not runs:
+        return "No record of this figure's cells."
+    cell, environment = runs[0].cell, runs[0].environment
+    return "\n".join(
+        [
+            f"{describe_data(cell)}. {describe_model(cell)}.",
+            f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}, {cell.precision}.",
+            f"{_hardware(runs)}, torch {environment['torch']}; {_runs_per_curve(curves)}; {deviation(cell)}.",
+            "Marked: the best accuracy over the epochs, chosen on the data it is shown for. Time is without evaluation.",
+        ]
+    )
+
+
+def describe_data(cell: Cell) -> str:
+    n_train, n_test = DATASETS[cell.dataset]
+    name = {"cifar10": "CIFAR-10", "digits": "scikit-learn's digits"}[cell.dataset]
+    used = f"all {n_train}" if cell.train_size is None else f"a fixed {cell.train_size} of the {n_train}"
+    if cell.evaluate_on == "test":
+        tested = f"all {n_test}" if cell.test_size is None else f"a fixed {cell.test_size} of the {n_test}"
+        return f"{name}: trained on {used} training images, evaluated on {tested} test images"
+    return f"{name}: trained on {used} training images, evaluated on {cell.test_examples} others of them, held out"
+
+
+def describe_model(cell: Cell) -> str:
+    hidden = "" if cell.hidden_layers == 1 else f", {cell.hidden_layers} hidden layers"
+    return f"Reduced AlexNet, width {cell.width:g}, padding '{cell.padding}'{hidden}, inputs scaled '{cell.scaling}'"
+
+
+def describe_step(cell: Cell) -> str:
+    form = "" if cell.momentum_form == "pytorch" else f" ({cell.momentum_form} form)"
+    return f"SGD on the {cell.reduction} of the gradients, µ = {cell.lr:g}, momentum {cell.momentum:g}{form}"
+
+
+def deviation(cell: Cell) -> str:
+    """In which respects the cell is not of the paper's scale."""
+    paper = Cell(m=cell.m)
+    of_paper = {"dataset": "data set", "train_size": "training images", "test_size": "test images", "width": "width", "epochs": "epochs", "lr": "learning rate"}
+    different = [word for field, word in of_paper.items() if getattr(cell, field) != getattr(paper, field)]
+    return f"not the paper's {', '.join(different)}" if different else "at the paper's scale"
+
+
+def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
+    """The four panels of the paper's figures. curves: K -> its runs, one per seed."""
+    figure = Figure(figsize=(10, 7.6), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(2, 2, sharey="row", sharex="col")
+    styles = _styles(curves)
+    for row, (quantity, ylabel) in zip(axes, PANELS):
+        for ax, (clock, _) in zip(row, CLOCKS):
+            for K, runs in sorted(curves.items()):
+                _draw_curve(ax, runs, clock, quantity, *styles[K])
+            ax.grid(alpha=0.25)
+            ax.spines[["top", "right"]].set_visible(False)
+        row[0].set_ylabel(ylabel.format(_evaluated_on(curves)))
+    for ax, (_, xlabel) in zip(axes[1], CLOCKS):
+        ax.set_xlabel(xlabel)
+    _draw_legend(axes[0, 1], curves, styles)
+    if disturbed := [run for runs in curves.values() for run in runs if is_disturbed(run)]:
+        axes[0, 0].set_title(f"other work ran on the machine during {_count(len(disturbed), 'run')}", fontsize="small", color="#B00020")
+    figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
+    return figure
+
+
+def draw_all(records: list[Record], folder) -> list[Path]:
+    """Write figure1.png, figure1.svg, ..., figure5.svg; the same records give the same files. Returns the paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in FIGURES:
+        figure = draw_figure(number, records)
+        # no date and no random ids in the files
+        with matplotlib.rc_context({"svg.hashsalt": f"figure{number}"}):
+            for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+                paths.append(folder / f"figure{number}.{suffix}")
+                figure.savefig(paths[-1], dpi=150, metadata=metadata)
+    return paths
+
+
+def _draw_curve(ax, runs, clock, quantity, color, line):
+    for run in runs:
+        points = [(e[clock], e[quantity]) for e in run.history if e[quantity] is not None]
+        ax.plot(*zip(*points) if points else ((), ()), color=color, ls=line, lw=1.6 if len(runs) == 1 else 0.7, alpha=1 if len(runs) == 1 else 0.4)
+        if run.status == "diverged" and points:
+            ax.plot(*points[-1], marker="X", ms=9, color=color, zorder=3)
+    if len(runs) > 1:
+        points = [(p[clock], p[quantity]) for p in mean_curve(runs) if p[quantity] is not None]
+        ax.plot(*zip(*points) if points else ((), ()), color=color, ls=line, lw=1.8)
+    if quantity == "test_accuracy" and (top := best(runs)):
+        accuracy, epoch, seconds = top
+        ax.plot(epoch if clock == "epoch" else seconds, accuracy, marker="o", ms=7, mfc="none", mew=1.6, color=color)
+
+
+def _draw_legend(ax, curves, styles):
+    for K, runs in sorted(curves.items()):
+        ax.plot([], [], color=styles[K][0], ls=styles[K][1], label=_legend(K, runs))
+    ax.legend(loc="lower right", fontsize="small", framealpha=0.85)
+
+
+def _legend(K, runs) -> str:
+    if not runs:
+        return f"K = {K}: no record"
+    diverged = [len(run.history) for run in runs if run.status == "diverged"]
+    text = f"K = {K}"
+    if top := best(runs):
+        text += ": best {:.4f} at epoch {:d}, {:.4g} s".format(*top)
+    if diverged:
+        text += f"; diverged in epoch {', '.join(map(str, diverged))}"
+    return text
+
+
+def _styles(curves):
+    others = [K for K in sorted(curves) if K not in STYLES]
+    return STYLES | {K: OTHER_STYLES[i % len(OTHER_STYLES)] for i, K in enumerate(others)}
+
+
+def _evaluated_on(curves) -> str:
+    heldout = any(run.cell.evaluate_on == "heldout" for runs in curves.values() for run in runs)
+    return "held-out images" if heldout else "test set"
+
+
+def _hardware(runs) -> str:
+    return ", ".join(sorted({f"{r.environment['device']}" + ("" if r.environment["cuda"] else f" ({r.environment['threads']} threads)") for r in runs}))
+
+
+def _runs_per_curve(curves) -> str:
+    counts = {len(runs) for runs in curves.values() if runs}
+    seeds = sorted({run.cell.seed for runs in curves.values() for run in runs})
+    n = "-".join(map(str, sorted({min(counts), max(counts)})))
+    return f"n = {n} {'run' if counts == {1} else 'runs'} per curve (seed {', '.join(map(str, seeds))})"
+
+
+def _count(n, noun) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m persist.figures", description="Draw Figures 1-5 from a folder of records.")
+    parser.add_argument("records")
+    parser.add_argument("figures", help="folder for the pictures")
+    options = parser.parse_args(arguments)
+    try:
+        records = load_records(options.records)
+    except RecordError as error:
+        sys.exit(f"error: {error}")
+    if not records:
+        sys.exit(f"error: no records in {options.records}: make reproduce GRID=... trains them, make record keeps them")
+    for path in draw_all(records, options.figures):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

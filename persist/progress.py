@@ -1,0 +1,73 @@
+"""Progress, for people: of one cell while it trains, and of a grid.
+
+    python -m persist.progress grids/preview.yaml runs/preview
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from persist.cell import Cell, load_grid
+from persist.record import Record, RecordError
+
+
+class Progress:
+    """An on_epoch callback for train(): a live bar in JupyterLab, one line per epoch in a log (papermill, a terminal)."""
+
+    def __init__(self, cell: Cell):
+        self.cell, self.started, self.first = cell, time.monotonic(), None
+        # Jupyter's server names the session of the kernels that it starts, papermill does not
+        self.bar = tqdm(total=cell.epochs, unit="epoch", file=sys.stdout) if "JPY_SESSION_NAME" in os.environ else None
+
+    def __call__(self, entry: dict):
+        numbers = f"test loss {_number(entry['test_loss'])}, accuracy {_number(entry['test_accuracy'])}"
+        self.first = self.first or entry["epoch"]  # a resumed run starts later
+        if self.bar is not None:
+            self.bar.initial = self.bar.initial or self.first - 1
+            self.bar.set_description(numbers, refresh=False)
+            self.bar.update(entry["epoch"] - self.bar.n)
+            if entry["epoch"] == self.cell.epochs or entry["test_loss"] is None:
+                self.bar.close()
+        else:
+            per_epoch = (time.monotonic() - self.started) / (entry["epoch"] - self.first + 1)
+            left = duration(per_epoch * (self.cell.epochs - entry["epoch"]))
+            short = f"m={self.cell.m} K={self.cell.K}" + ("" if self.cell.lr_policy == "constant" else f" {self.cell.lr_policy}")
+            print(f"{short}: epoch {entry['epoch']}/{self.cell.epochs}, {numbers}, {left} left", flush=True)
+
+
+def grid_progress(cells: list[Cell], folder) -> str:
+    """One line: cells done, running or left, and the time left, judged by the cells that are done."""
+    done, seconds, gradients = [], 0.0, 0
+    for cell in cells:
+        try:
+            record = Record.load(Path(folder) / f"{cell.name}.json")
+        except (FileNotFoundError, RecordError):
+            continue
+        done.append(cell)
+        seconds += record.history[-1]["wall_seconds"]
+        gradients += record.history[-1]["gradients"]
+    todo = [cell for cell in cells if cell not in done]
+    text = f"{len(done)} of {len(cells)} cells done, {len(todo)} to do"
+    if done and todo:
+        work = sum(cell.K * cell.examples * cell.epochs for cell in todo)
+        text += f", about {duration(seconds / gradients * work)} left"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a readable unit."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _number(value) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+if __name__ == "__main__":
+    path, folder = sys.argv[1:]
+    print(f"{Path(path).stem}: {grid_progress(load_grid(path).cells, folder)}", flush=True)
