@@ -33,9 +33,8 @@ test: $(READY)
 lab: $(READY)
 	jupyter lab notebooks
 
-.venv/ready: pyproject.toml environment.yml
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, not " + sys.version.split()[0] + "; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	sed -n 's/^ *- \([A-Za-z0-9_.-]*==.*\)/\1/p' environment.yml > .venv/constraints.txt
-	.venv/bin/python -m pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[grid,test]'
+	.venv/bin/python -m pip install -q --disable-pip-version-check --constraint constraints.txt --editable '.[grid,test]'
 	touch $@

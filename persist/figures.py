@@ -1,6 +1,6 @@
 """Figures 1-5 of the paper, drawn from records. Reads records only; imports no torch.
 
-    python -m persist.figures results/reduced figures/reduced
+    python -m persist.figures results figures       (what `make figures` runs)
 """
 
 import argparse
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from persist.cell import DATASETS, Cell
 from persist.record import Record, RecordError, load_records
@@ -131,10 +133,11 @@ def caption(curves: dict[int, list[Record]]) -> str:
     cell, environment = runs[0].cell, runs[0].environment
     return "\n".join(
         [
-            f"{describe_data(cell)}. {describe_model(cell)}.",
+            f"{describe_data(cell)}.",
+            f"{describe_model(cell)}.",
             f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}, {cell.precision}.",
             f"{_hardware(runs)}, torch {environment['torch']}; {_runs_per_curve(curves)}; {deviation(cell)}.",
-            "Marked: the best accuracy over the epochs, chosen on the data it is shown for. Time is without evaluation.",
+            "Circle: the best accuracy over the epochs, chosen on the images it is shown for. Time is without evaluation.",
         ]
     )
 
@@ -170,7 +173,6 @@ def deviation(cell: Cell) -> str:
 def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
     """The four panels of the paper's figures. curves: K -> its runs, one per seed."""
     figure = Figure(figsize=(10, 7.6), layout="constrained")
-    figure.suptitle(title)
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
     styles = _styles(curves)
     for row, (quantity, ylabel) in zip(axes, PANELS):
@@ -182,7 +184,46 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
         row[0].set_ylabel(ylabel.format(_evaluated_on(curves)))
     for ax, (_, xlabel) in zip(axes[1], CLOCKS):
         ax.set_xlabel(xlabel)
-    _draw_legend(axes[0, 1], curves, styles)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    _draw_legend(figure, title, curves, styles)
+    if disturbed := [run for runs in curves.values() for run in runs if is_disturbed(run)]:
+        axes[0, 0].set_title(f"other work ran on the machine during {_count(len(disturbed), 'run')}", fontsize="small", color="#B00020")
+    figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
+    return figure
+
+
+def draw_all(records: list[Record], folder) -> list[Path]:
+    """Write figure1.png, figure1.svg, ..., figure5.svg; the same records give the same files. Returns the paths."""
+    return [path for number in FIGURES for path in save(draw_figure(number, records), folder, f"figure{number}")]
+
+
+def save(figure: Figure, folder, name: str) -> list[Path]:
+    """Write name.png and name.svg, without dates or random ids: the same figure gives the same files."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(paths[0], dpi=150, metadata={"Software": None})
+        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths
+
+
+def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
+    """The four panels of the paper's figures. curves: K -> its runs, one per seed."""
+    figure = Figure(figsize=(10, 7.6), layout="constrained")
+    axes = figure.subplots(2, 2, sharey="row", sharex="col")
+    styles = _styles(curves)
+    for row, (quantity, ylabel) in zip(axes, PANELS):
+        for ax, (clock, _) in zip(row, CLOCKS):
+            for K, runs in sorted(curves.items()):
+                _draw_curve(ax, runs, clock, quantity, *styles[K])
+            ax.grid(alpha=0.25)
+            ax.spines[["top", "right"]].set_visible(False)
+        row[0].set_ylabel(ylabel.format(_evaluated_on(curves)))
+    for ax, (_, xlabel) in zip(axes[1], CLOCKS):
+        ax.set_xlabel(xlabel)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    _draw_legend(figure, title, curves, styles)
     if disturbed := [run for runs in curves.values() for run in runs if is_disturbed(run)]:
         axes[0, 0].set_title(f"other work ran on the machine during {_count(len(disturbed), 'run')}", fontsize="small", color="#B00020")
     figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
@@ -218,10 +259,12 @@ def _draw_curve(ax, runs, clock, quantity, color, line):
         ax.plot(epoch if clock == "epoch" else seconds, accuracy, marker="o", ms=7, mfc="none", mew=1.6, color=color)
 
 
-def _draw_legend(ax, curves, styles):
-    for K, runs in sorted(curves.items()):
-        ax.plot([], [], color=styles[K][0], ls=styles[K][1], label=_legend(K, runs))
-    ax.legend(loc="lower right", fontsize="small", framealpha=0.85)
+def _draw_legend(figure, title, curves, styles):
+    lines = [Line2D([], [], color=styles[K][0], ls=styles[K][1], label=_legend(K, runs)) for K, runs in sorted(curves.items())]
+    # the title as the legend's: constrained layout makes no room for both above the panels
+    figure.legend(
+        handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=min(3, len(lines)), fontsize=9, frameon=False, handlelength=3
+    )
 
 
 def _legend(K, runs) -> str:
@@ -230,7 +273,8 @@ def _legend(K, runs) -> str:
     diverged = [len(run.history) for run in runs if run.status == "diverged"]
     text = f"K = {K}"
     if top := best(runs):
-        text += ": best {:.4f} at epoch {:d}, {:.4g} s".format(*top)
+        accuracy, epoch, seconds = top
+        text += f": best {accuracy:.4f} at epoch {epoch}, {seconds:.{0 if seconds >= 10 else 1}f} s"
     if diverged:
         text += f"; diverged in epoch {', '.join(map(str, diverged))}"
     return text
@@ -262,18 +306,18 @@ def _count(n, noun) -> str:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.figures", description="Draw Figures 1-5 from a folder of records.")
-    parser.add_argument("records")
-    parser.add_argument("figures", help="folder for the pictures")
+    parser = argparse.ArgumentParser(prog="python -m persist.figures", description="Draw Figures 1-5 of every grid that has records.")
+    parser.add_argument("results", help="folder with one folder of records per grid")
+    parser.add_argument("figures", help="folder for the pictures, one folder per grid")
     options = parser.parse_args(arguments)
     try:
-        records = load_records(options.records)
-    except RecordError as error:
+        grids = {folder.name: load_records(folder) for folder in sorted(Path(options.results).iterdir()) if folder.is_dir()}
+    except (RecordError, OSError) as error:
         sys.exit(f"error: {error}")
-    if not records:
-        sys.exit(f"error: no records in {options.records}: make reproduce GRID=... trains them, make record keeps them")
-    for path in draw_all(records, options.figures):
-        print(path)
+    for name, records in grids.items():
+        if any(record.cell.evaluate_on == "test" for record in records):  # the others are sweeps, on held-out images
+            for path in draw_all(records, Path(options.figures) / name):
+                print(path)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,22 @@
+import os
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The project's root folder."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def cifar10_root() -> Path:
+    """The folder that holds the real CIFAR-10; the test is skipped where there is none."""
+    root = Path(os.environ.get("PERSIST_DATA") or PROJECT / "data")
+    root = root if root.is_absolute() else PROJECT / root
+    if not (root / "cifar-10-batches-py").is_dir():
+        pytest.skip(f"the real CIFAR-10 is not in {root} (PERSIST_DATA names another folder)")
+    return root
