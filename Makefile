@@ -3,6 +3,7 @@
 #   make record GRID=...            keep finished records: runs/<grid>/ -> results/<grid>/
 #   make figures                    redraw figures/ from results/, without training
 #   make test                       every check
+#   make notebooks                  run the committed notebooks anew and normalise them
 #   make lab                        JupyterLab
 PYTHON ?= python3
 
@@ -16,7 +17,7 @@ endif
 # GRID=paper needs a GPU; what a laptop can do is the preview
 DEFAULT_GRID = $(shell python -c "import torch; print('paper' if torch.cuda.is_available() else 'preview')")
 
-.PHONY: reproduce record figures test lab
+.PHONY: reproduce record figures test notebooks lab
 
 reproduce: $(READY)
 	snakemake --profile profiles/default --config grid=$(or $(GRID),$(DEFAULT_GRID))
@@ -26,9 +27,14 @@ record: $(READY)
 
 figures: $(READY)
 	python -m persist.figures results figures
+	python -m persist.readme results README.md
 
 test: $(READY)
 	python -m pytest
+
+notebooks: $(READY)
+	jupyter nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
+	nbstripout --keep-output --keep-count --keep-id --extra-keys 'metadata.papermill metadata.language_info.codemirror_mode metadata.language_info.file_extension metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer metadata.language_info.version cell.metadata.execution cell.metadata.papermill' notebooks/*.ipynb
 
 lab: $(READY)
 	jupyter lab notebooks

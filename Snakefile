@@ -26,6 +26,8 @@ READ = f"papermill {GRID.notebook} {RUNS}/{Path(GRID.notebook).name} -p records_
 
 rule all:
     input:
+        # the records too: one that was deleted is trained again, although the pictures are there
+        expand(f"{RUNS}/{{name}}.json", name=CELLS),
         expand(f"{RUNS}/{{picture}}", picture=PICTURES),
 
 

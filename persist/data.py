@@ -130,7 +130,7 @@ class Loader:
 
         self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*channel_statistics(cell))])
         self.cell, self.train, self.device = cell, train, device
-        self.workers = min(4, os.cpu_count() or 1) if workers is None else workers
+        self.workers = min(4, cores()) if workers is None else workers
 
     def __len__(self):
         return len(self.train.labels)
@@ -149,6 +149,11 @@ class Loader:
             pin_memory=self.device.type == "cuda",
         )
         return _OnDevice(batches, self.device)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)

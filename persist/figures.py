@@ -119,12 +119,6 @@ def mean_curve(runs: list[Record]) -> list[dict]:
     ]
 
 
-def is_disturbed(run: Record) -> bool:
-    """Whether other work seems to have run on the machine meanwhile: a load above the threads that the run used."""
-    loads = [entry["load"] for entry in run.history if entry["load"] is not None]
-    return bool(loads) and statistics.median(loads) > run.environment["threads"] + 0.5
-
-
 def caption(curves: dict[int, list[Record]]) -> str:
     """Data set, model, learning rate, hardware, epochs and n, in a few lines; what differs from the paper's scale."""
     runs = [run for of_K in curves.values() for run in of_K]
@@ -186,8 +180,8 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
         ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     _draw_legend(figure, title, curves, styles)
-    if disturbed := [run for runs in curves.values() for run in runs if is_disturbed(run)]:
-        axes[0, 0].set_title(f"other work ran on the machine during {_count(len(disturbed), 'run')}", fontsize="small", color="#B00020")
+    if shared := [run for runs in curves.values() for run in runs if run.environment["shared"]]:
+        axes[0, 0].set_title(f"other work ran on the machine during {_count(len(shared), 'run')}", fontsize="small", color="#B00020")
     figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
     return figure
 
@@ -224,8 +218,8 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
         ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     _draw_legend(figure, title, curves, styles)
-    if disturbed := [run for runs in curves.values() for run in runs if is_disturbed(run)]:
-        axes[0, 0].set_title(f"other work ran on the machine during {_count(len(disturbed), 'run')}", fontsize="small", color="#B00020")
+    if shared := [run for runs in curves.values() for run in runs if run.environment["shared"]]:
+        axes[0, 0].set_title(f"other work ran on the machine during {_count(len(shared), 'run')}", fontsize="small", color="#B00020")
     figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
     return figure
 
@@ -261,10 +255,9 @@ def _draw_curve(ax, runs, clock, quantity, color, line):
 
 def _draw_legend(figure, title, curves, styles):
     lines = [Line2D([], [], color=styles[K][0], ls=styles[K][1], label=_legend(K, runs)) for K, runs in sorted(curves.items())]
+    columns = len(lines) if sum(len(line.get_label()) for line in lines) < 90 else 1
     # the title as the legend's: constrained layout makes no room for both above the panels
-    figure.legend(
-        handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=min(3, len(lines)), fontsize=9, frameon=False, handlelength=3
-    )
+    figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=columns, frameon=False, handlelength=3)
 
 
 def _legend(K, runs) -> str:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -166,6 +167,13 @@ def environment(device: str | None, data_sha256: str, **more) -> dict:
         "data_sha256": data_sha256,
         **more,
     }
+
+
+def was_shared(history: list[dict], threads: int) -> bool:
+    """Whether other work seems to have run on the machine meanwhile: a load above the threads that the run itself used.
+    Its times then say little."""
+    loads = [entry["load"] for entry in history]
+    return statistics.median(loads) > threads + 0.5
 
 
 def write_atomically(path, content: bytes):

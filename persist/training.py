@@ -5,6 +5,7 @@ import hashlib
 import io
 import math
 import os
+import subprocess
 import time
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ from persist import data as datasets
 from persist.cell import Cell
 from persist.model import build_model, flops_per_gradient
 from persist.persistency import learning_rate, persistent, spaced
-from persist.record import Record, environment, write_atomically
+from persist.record import Record, environment, was_shared, write_atomically
 
 REUSE = {"consecutive": persistent, "spaced": spaced}
 EVALUATION_BATCH = 1000  # examples; bounds the memory of an evaluation, changes no result beyond rounding
@@ -70,7 +71,8 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=
             data.sha256,
             cuda=torch.version.cuda if device.type == "cuda" else None,
             threads=torch.get_num_threads(),
-            shared=None,  # not known: `load` in the history tells
+            driver=_driver() if device.type == "cuda" else None,
+            shared=was_shared(history, torch.get_num_threads()),
         ),
         status="diverged" if _diverged(history[-1]) else "finished",
         resumed=resumed,
@@ -157,7 +159,7 @@ def describe(cell: Cell) -> str:
     )
 
 
-def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 1.0) -> float:
+def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 0.5) -> float:
     """Seconds that train(cell) is expected to take, evaluations included, from a measurement of about `budget` seconds
     on a throwaway model."""
     device = resolve_device(device)
@@ -185,6 +187,15 @@ def resolve_device(device=None) -> torch.device:
     if str(device) not in allowed:
         raise ValueError(f"device must be one of {', '.join(allowed)}, or None to choose, not {device!r}")
     return torch.device(device)
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver; None where nvidia-smi is not to be had."""
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return None
 
 
 def _entry(cell, epoch, train_loss, test_loss, test_accuracy) -> dict:

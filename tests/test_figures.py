@@ -1,0 +1,167 @@
+import dataclasses
+import random
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from persist import Cell
+from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, main, mean_curve, select, summary
+from helpers import make_record
+
+BASE = dict(dataset="digits", epochs=4, lr=0.1, reduction="mean")
+CELLS = [
+    *(Cell(m=m, K=K, **BASE) for m in (32, 256, 512) for K in (1, 2, 5)),
+    *(Cell(m=m, K=K, lr_policy="kmu", **BASE) for m in (32, 256, 512) for K in (2, 5)),
+]
+RECORDS = [make_record(cell, seconds=1 + cell.m / 1000) for cell in CELLS]
+
+
+def text_of(figure):
+    texts = [figure.get_supxlabel(), *(t.get_text() for legend in figure.legends for t in (legend.get_title(), *legend.get_texts()))]
+    return "\n".join([*texts, *(ax.get_title() for ax in figure.axes)])
+
+
+def curves_of(ax):
+    """Colour -> the plotted points of the curve (markers of a single point left out)."""
+    return {line.get_color(): line.get_xydata() for line in ax.lines if len(line.get_xdata()) > 1}
+
+
+COLOURS = {1: "#0072B2", 2: "#E69F00", 5: "#009E73"}
+
+
+@pytest.mark.parametrize("number, m, policy", [(1, 32, "constant"), (2, 256, "constant"), (3, 512, "constant"), (4, 32, "kmu"), (5, 512, "kmu")])
+def test_what_is_plotted_is_what_was_recorded(number, m, policy):
+    shuffled = random.Random(0).sample(RECORDS, len(RECORDS))
+    figure = draw_figure(number, shuffled)
+    panels = [("train_seconds", "test_accuracy"), ("epoch", "test_accuracy"), ("train_seconds", "test_loss"), ("epoch", "test_loss")]
+    assert len(figure.axes) == 4
+    for ax, (clock, quantity) in zip(figure.axes, panels):
+        curves = curves_of(ax)
+        assert set(curves) == set(COLOURS.values())
+        for K, colour in COLOURS.items():
+            [record] = [r for r in RECORDS if (r.cell.m, r.cell.K) == (m, K) and (K == 1 or r.cell.lr_policy == policy)]
+            expected = [(e[clock], e[quantity]) for e in record.history]
+            np.testing.assert_array_equal(curves[colour], expected)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["top-1 accuracy on the test set", "", "loss on the test set", ""]
+    assert [ax.get_xlabel() for ax in figure.axes][2:] == ["training time in seconds", "epochs"]
+    assert f"Figure {number}: m = {m}" in text_of(figure) and ("kµ" in text_of(figure)) == (policy == "kmu")
+
+
+def test_the_best_accuracy_is_marked_with_its_epoch_and_second():
+    cell = Cell(m=32, K=5, **BASE)
+    record = make_record(cell, accuracy=lambda epoch: [0.2, 0.6, 0.6, 0.5][epoch - 1], seconds=3.0)
+    assert best([record]) == (0.6, 2, 30.0), "the first of equals"
+    figure = figure_1([record])
+    assert "K = 5: best 0.6000 at epoch 2, 30 s" in text_of(figure)
+    for ax, x in zip(figure.axes[:2], (30.0, 2)):
+        assert (x, 0.6) in [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "o"]
+
+
+def test_a_missing_cell_is_named():
+    records = [r for r in RECORDS if r.cell.K != 2]
+    assert "K = 2: no record" in text_of(figure_1(records)) and "K = 1: best" in text_of(figure_1(records))
+    empty = figure_1([])
+    assert all(f"K = {K}: no record" in text_of(empty) for K in (1, 2, 5)) and "No record" in empty.get_supxlabel()
+
+
+def test_a_diverged_cell_is_shown_as_diverged():
+    records = [r if r.cell.K != 5 else make_record(r.cell, diverged_at=3) for r in RECORDS]
+    figure = figure_1(records)
+    assert "K = 5: best 0.6689 at epoch 2, 10 s; diverged in epoch 3" in text_of(figure)
+    assert len(curves_of(figure.axes[1])["#009E73"]) == 2
+    crosses = [line for line in figure.axes[1].lines if line.get_marker() == "X"]
+    assert [line.get_color() for line in crosses] == ["#009E73"]
+    at_once = make_record(Cell(m=32, K=5, **BASE), diverged_at=1)
+    assert "K = 5; diverged in epoch 1" in text_of(figure_1([at_once]))
+
+
+def test_several_seeds_give_their_mean_and_their_number():
+    cells = [Cell(m=32, K=1, seed=seed, **BASE) for seed in (0, 1, 2)]
+    records = [make_record(cell, accuracy=lambda epoch, s=cell.seed: 0.1 * s + 0.1 * epoch) for cell in cells]
+    np.testing.assert_allclose([p["test_accuracy"] for p in mean_curve(records)], [0.2, 0.3, 0.4, 0.5])
+    figure = figure_1(records)
+    assert "n = 3 runs per curve (seed 0, 1, 2)" in figure.get_supxlabel()
+    plotted = [line.get_ydata() for line in figure.axes[1].lines if len(line.get_xdata()) > 1]
+    assert len(plotted) == 4
+    np.testing.assert_allclose(plotted[-1], [0.2, 0.3, 0.4, 0.5])
+
+
+def test_records_of_another_setting_are_not_mixed_in():
+    fp32 = [make_record(dataclasses.replace(c, precision="tf32"), accuracy=lambda e: 0.01) for c in CELLS if c.K == 5]
+    chosen = select(RECORDS + fp32, 32, "constant")
+    assert {K: [r.cell.precision for r in runs] for K, runs in chosen.items()} == {K: ["fp32"] for K in (1, 2, 5)}
+
+
+def test_another_K_gets_a_style_of_its_own():
+    figure = figure_1([*RECORDS, make_record(Cell(m=32, K=10, **BASE))])
+    assert len(curves_of(figure.axes[0])) == 4 and "K = 10: best" in text_of(figure)
+
+
+def test_the_caption_says_what_ran():
+    text = figure_4(RECORDS).get_supxlabel()
+    for part in (
+        "scikit-learn's digits", "all 1437 training images", "all 360 test images", "width 1", "padding 'same'", "mean of the gradients",
+        "µ = 0.1", "momentum 0.5", "4 epochs", "fp32", "Some GPU", "n = 1 run per curve (seed 0)", "not the paper's data set, epochs, learning rate",
+    ):  # fmt: skip
+        assert part in text, part
+    cell = Cell(m=32, train_size=1000, test_size=500)
+    text = caption({1: [make_record(cell)]})
+    assert "a fixed 1000 of the 50000" in text and "a fixed 500 of the 10000" in text and "sum of the gradients" in text
+    assert "not the paper's training images, test images" in text
+    assert "at the paper's scale" in caption({1: [make_record(Cell(m=32))]})
+
+
+def test_other_work_on_the_machine_is_said_over_the_seconds():
+    busy = make_record(CELLS[0], load=4.0)
+    assert busy.environment["shared"] and not make_record(CELLS[0], load=2.2).environment["shared"]
+    assert figure_1([busy]).axes[0].get_title() == "other work ran on the machine during 1 run"
+    assert figure_1(RECORDS).axes[0].get_title() == ""
+
+
+def test_pictures_are_the_same_for_the_same_records(tmp_path):
+    first, second = draw_all(RECORDS, tmp_path / "a"), draw_all(list(reversed(RECORDS)), tmp_path / "b")
+    assert [p.name for p in first] == [f"figure{n}.{s}" for n in FIGURES for s in ("png", "svg")]
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second))
+    picture = matplotlib.image.imread(first[0])
+    assert picture.shape[0] > 900 and picture.shape[1] > 1200 and picture[..., :3].std() > 0.05
+
+
+def test_nothing_runs_over_the_edge(tmp_path):
+    """The longest caption and legend stay within the picture."""
+    cell = dict(train_size=10_240, test_size=5_000, width=0.25, padding="alexnet", reduction="mean", lr=0.0125, epochs=100, hidden_layers=2)
+    records = [make_record(Cell(m=512, K=K, **cell), seconds=1234.5) for K in (1, 2, 5)]
+    for record in records:
+        record.environment.update(device="NVIDIA GeForce GTX 1080 Ti")
+    figure = draw_figure(3, records)
+    figure.draw_without_rendering()
+    width, height = figure.canvas.get_width_height()
+    for artist in (figure._supxlabel, *figure.legends, *(ax.yaxis.label for ax in figure.axes)):
+        box = artist.get_window_extent()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, artist
+
+
+def test_one_record_alone():
+    figure = draw_record(RECORDS[0])
+    assert len(figure.axes) == 4 and RECORDS[0].cell.name in text_of(figure)
+
+
+def test_summary_has_a_row_per_record():
+    table = summary(RECORDS)
+    assert len(table) == 15
+    row = table[(table.m == 512) & (table.K == 5) & (table.policy == "kmu")].iloc[0]
+    record = next(r for r in RECORDS if (r.cell.m, r.cell.K, r.cell.lr_policy) == (512, 5, "kmu"))
+    assert row["final accuracy"] == record.history[-1]["test_accuracy"] and row["gradients"] == 4 * 5 * 1437
+    assert len(summary([make_record(CELLS[0], diverged_at=1)])) == 1
+
+
+def test_make_figures_draws_every_grid_but_the_sweeps(tmp_path, capsys):
+    for record in RECORDS:
+        record.save(tmp_path / "results" / "preview" / f"{record.cell.name}.json")
+    sweep = make_record(Cell(m=32, train_size=1000, evaluate_on="heldout", **BASE))
+    sweep.save(tmp_path / "results" / "preview-sweep" / f"{sweep.cell.name}.json")
+    main([str(tmp_path / "results"), str(tmp_path / "figures")])
+    assert [p.name for p in (tmp_path / "figures").iterdir()] == ["preview"]
+    assert len(list((tmp_path / "figures" / "preview").iterdir())) == 10
+    with pytest.raises(SystemExit, match="error: "):
+        main([str(tmp_path / "nowhere"), str(tmp_path / "figures")])

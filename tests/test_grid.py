@@ -1,0 +1,153 @@
+"""Whole grids through Snakemake and papermill, from nothing, each in a folder of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import nbformat
+import pytest
+
+from persist import load_grid, load_records
+
+TINY = "{dataset: digits, train_size: 64, test_size: 20, width: 0.03, padding: alexnet, epochs: 2, lr: 0.01}"
+
+
+@pytest.fixture
+def workshop(project, tmp_path):
+    return make_workshop(project, tmp_path)
+
+
+def make_workshop(project, folder):
+    """A folder in which the project's Snakefile runs, without touching the runs of the real one."""
+    for name in ("Snakefile", "notebooks", "profiles", "pyproject.toml"):
+        (folder / name).symlink_to(project / name)
+    (folder / "grids").mkdir()
+    for path in (project / "grids").iterdir():
+        (folder / "grids" / path.name).write_text(path.read_text())
+    return folder
+
+
+def snakemake(folder, grid, **environment):
+    command = ["snakemake", "--profile", "profiles/default", "--config", f"grid={grid}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, env={**os.environ, **environment})
+
+
+def state(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def smoke(project, tmp_path_factory):
+    folder = make_workshop(project, tmp_path_factory.mktemp("smoke"))
+    return folder, snakemake(folder, "smoke")
+
+
+def test_the_smoke_grid_from_nothing(smoke, project):
+    folder, run = smoke
+    assert run.returncode == 0, run.stderr
+    records = load_records(folder / "runs/smoke")
+    assert {r.cell for r in records} == set(load_grid(project / "grids/smoke.yaml").cells) and len(records) == 15
+    assert all(r.status == "finished" and len(r.environment["data_sha256"]) == 64 for r in records)
+    pictures = [folder / "runs/smoke" / f"figure{n}.{s}" for n in range(1, 6) for s in ("png", "svg")]
+    assert all(p.stat().st_size > 10_000 for p in pictures)
+    notebooks = list((folder / "runs/smoke/notebooks").glob("*.ipynb"))
+    assert {p.stem for p in notebooks} == {r.cell.name for r in records}
+
+
+def test_progress_is_visible_while_it_runs(smoke):
+    output = smoke[1].stdout + smoke[1].stderr
+    assert "smoke: 0 of 15 cells done, 15 to do" in output
+    assert "smoke: 14 of 15 cells done, 1 to do, about" in output
+    assert output.count(": epoch 2/2, test loss") == 15 and "17 of 17 steps (100%) done" in output
+
+
+def test_a_finished_grid_is_not_trained_again_for_a_time_stamp(smoke):
+    folder, _ = smoke
+    before = state(folder / "runs/smoke")
+    for path in (folder / "grids/smoke.yaml", folder / "notebooks/cell.ipynb"):
+        os.utime(path)
+    (folder / "grids/smoke.yaml").write_text("# a new comment\n" + (folder / "grids/smoke.yaml").read_text())
+    run = snakemake(folder, "smoke")
+    assert run.returncode == 0 and "Nothing to be done" in run.stdout + run.stderr
+    assert state(folder / "runs/smoke") == before
+
+
+def test_only_a_deleted_cell_is_trained_again_and_gives_the_same_numbers(smoke):
+    folder, _ = smoke
+    before = state(folder / "runs/smoke")
+    [gone] = (folder / "runs/smoke").glob("digits-m512-K5-kmu-*.json")
+    old = json.loads(gone.read_text())
+    gone.unlink()
+    assert snakemake(folder, "smoke").returncode == 0
+    after = state(folder / "runs/smoke")
+    assert {name for name in after if after[name] != before[name]} == {gone.name} and set(after) == set(before)
+    accuracies = [[e["test_accuracy"] for e in record["history"]] for record in (old, json.loads(gone.read_text()))]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_a_failing_cell_stops_no_other_and_a_diverging_one_is_recorded(workshop):
+    """The cell on a damaged CIFAR-10 fails; one diverges; two are sound."""
+    (workshop / "grids/mixed.yaml").write_text(
+        f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 2]}}\n- {{m: 32, K: 1, dataset: cifar10}}\n- {{m: 32, K: 5, lr: 1.0e+30, epochs: 9}}\n"
+    )
+    (workshop / "cifar/cifar-10-batches-py").mkdir(parents=True)
+    run = snakemake(workshop, "mixed", PERSIST_DATA=str(workshop / "cifar"))
+    assert run.returncode != 0
+    assert "DataError: CIFAR-10 in" in run.stderr and "data_batch_1 (it is missing)" in run.stderr
+    records = {(r.cell.dataset, r.cell.K): r for r in load_records(workshop / "runs/mixed")}
+    assert {key: r.status for key, r in records.items()} == {("digits", 1): "finished", ("digits", 2): "finished", ("digits", 5): "diverged"}
+    assert len(records["digits", 5].history) < 9
+    [failed] = (workshop / "runs/mixed/notebooks").glob("cifar10-*.ipynb")
+    outputs = [o for cell in nbformat.read(failed, as_version=4).cells for o in cell.get("outputs", [])]
+    assert [o.ename for o in outputs if o.output_type == "error"] == ["DataError"]
+    assert len(list((workshop / "runs/mixed").glob("figure*.png"))) == 5, "the figures are drawn with what there is"
+    # once more: what is there stays, only the failed cell is tried again
+    before = state(workshop / "runs/mixed")
+    again = snakemake(workshop, "mixed", PERSIST_DATA=str(workshop / "cifar"))
+    assert again.returncode != 0 and state(workshop / "runs/mixed") == before
+    assert (again.stdout + again.stderr).count("epoch 1/") == 0
+
+
+def test_a_grid_that_was_killed_goes_on_and_leaves_no_process(workshop):
+    (workshop / "grids/killed.yaml").write_text(f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 2, 5]}}\n")
+    command = ["snakemake", "--profile", "profiles/default", "--config", "grid=killed"]
+    engine = subprocess.Popen(command, cwd=workshop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: state(workshop / "runs/killed") if (workshop / "runs/killed").exists() else {}, 120)
+    wait_for(lambda: processes_in(workshop) - {engine.pid}, 30)
+    engine.send_signal(signal.SIGKILL)
+    engine.wait()
+    wait_for(lambda: not processes_in(workshop), 30)
+    before = state(workshop / "runs/killed")
+    assert 0 < len(before) < 3
+    run = snakemake(workshop, "killed")
+    assert run.returncode == 0, run.stderr
+    after = state(workshop / "runs/killed")
+    assert len(load_records(workshop / "runs/killed")) == 3 and {n: after[n] for n in before} == before
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
+
+
+def processes_in(folder):
+    """The processes whose working directory is `folder`."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/cwd") == str(folder) and open(f"/proc/{pid}/stat").read().split(") ")[1][0] != "Z":
+                found.add(int(pid))
+        except OSError:
+            pass  # it ended meanwhile
+    return found
+
+
+def test_a_bad_grid_is_refused_before_anything_trains(workshop):
+    (workshop / "grids/bad.yaml").write_text(f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 0]}}\n")
+    run = snakemake(workshop, "bad")
+    assert run.returncode != 0 and "grids/bad.yaml: K must be an int from 1 to 1000000, not 0" in run.stdout + run.stderr
+    assert not (workshop / "runs").exists()
