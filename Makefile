@@ -15,15 +15,19 @@ else
 endif
 
 # GRID=paper needs a GPU; what a laptop can do is the preview
-DEFAULT_GRID = $(shell python -c "import torch; print('paper' if torch.cuda.is_available() else 'preview')")
+OR_DEFAULT = $(or $(GRID),$$(python -c "import torch; print('paper' if torch.cuda.is_available() else 'preview')"))
+# A lock that the system releases, whatever happens to its holder; Snakemake's own outlives a kill. A second call waits.
+FLOCK := $(shell command -v flock)
 
 .PHONY: reproduce record figures test notebooks lab
 
 reproduce: $(READY)
-	snakemake --profile profiles/default --config grid=$(or $(GRID),$(DEFAULT_GRID))
+	@mkdir -p runs
+	$(if $(FLOCK),@flock --nonblock runs/.lock true || echo "another make reproduce is running here: waiting for it")
+	$(if $(FLOCK),flock --no-fork runs/.lock) snakemake --profile profiles/default $(if $(FLOCK),--nolock) --config grid=$(OR_DEFAULT)
 
 record: $(READY)
-	python -m persist.record runs/$(or $(GRID),$(DEFAULT_GRID)) results/$(or $(GRID),$(DEFAULT_GRID)) $(if $(REPLACE),--replace)
+	grid=$(OR_DEFAULT) && python -m persist.record runs/$$grid results/$$grid $(if $(REPLACE),--replace)
 
 figures: $(READY)
 	python -m persist.figures results figures

@@ -130,7 +130,7 @@ def caption(curves: dict[int, list[Record]]) -> str:
             f"{describe_data(cell)}.",
             f"{describe_model(cell)}.",
             f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}, {cell.precision}.",
-            f"{_hardware(runs)}, torch {environment['torch']}; {_runs_per_curve(curves)}; {deviation(cell)}.",
+            f"{describe_hardware(runs)}, torch {environment['torch']}; {_runs_per_curve(curves)}; {deviation(cell)}.",
             "Circle: the best accuracy over the epochs, chosen on the images it is shown for. Time is without evaluation.",
         ]
     )
@@ -154,6 +154,11 @@ def describe_model(cell: Cell) -> str:
 def describe_step(cell: Cell) -> str:
     form = "" if cell.momentum_form == "pytorch" else f" ({cell.momentum_form} form)"
     return f"SGD on the {cell.reduction} of the gradients, µ = {cell.lr:g}, momentum {cell.momentum:g}{form}"
+
+
+def describe_hardware(runs: list[Record]) -> str:
+    environments = [run.environment for run in runs]
+    return ", ".join(sorted({e["device"] + ("" if e["cuda"] else f" ({_count(e['threads'], 'thread')})") for e in environments}))
 
 
 def deviation(cell: Cell) -> str:
@@ -281,10 +286,6 @@ def _styles(curves):
 def _evaluated_on(curves) -> str:
     heldout = any(run.cell.evaluate_on == "heldout" for runs in curves.values() for run in runs)
     return "held-out images" if heldout else "test set"
-
-
-def _hardware(runs) -> str:
-    return ", ".join(sorted({f"{r.environment['device']}" + ("" if r.environment["cuda"] else f" ({r.environment['threads']} threads)") for r in runs}))
 
 
 def _runs_per_curve(curves) -> str:

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from persist.figures import best, caption
+from persist.figures import best, describe_data, describe_hardware, describe_model, describe_step
 from persist.record import Record, RecordError, load_records, write_atomically
 
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -25,19 +25,22 @@ def table(records: list[Record]) -> str:
         final = f"{last['test_accuracy']:.4f}" if record.status == "finished" else f"diverged in epoch {last['epoch']}"
         rate = "µ" if cell.lr_policy == "constant" else "kµ"
         rows.append(f"| {cell.m} | {cell.K} | {rate} | {accuracy} | {epoch} | {final} | {last['iterations']:,} | {last['train_seconds']:.0f} |")
-    # the epochs may differ from cell to cell: the table's last line is for what they share
-    shared = caption({1: records}).replace("\n", " ").replace("n = " + str(len(records)) + " runs per curve", "one run per cell")
-    shared = re.sub(r" Circle: .*", "", re.sub(r", \d+ epochs", f", {_epochs(records)} epochs", shared))
+    return "\n".join([*rows, "", what_ran(records), ""])
+
+
+def what_ran(records: list[Record]) -> str:
+    """Data, model, learning rate, epochs, hardware and n of a grid's records, in one paragraph."""
+    cell, runs = records[0].cell, {(r.cell.m, r.cell.epochs) for r in records}
+    epochs = ", ".join(f"{epochs} epochs at m = {m}" for m, epochs in sorted(runs))
+    if len({epochs for _, epochs in runs}) == 1:
+        epochs = f"{cell.epochs} epochs"
+    text = (
+        f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {epochs}; {cell.precision}. "
+        f"{describe_hardware(records)}, torch {records[0].environment['torch']}. One run per row, seed {cell.seed}."
+    )
     if any(record.environment["shared"] for record in records):
-        shared += " Other work ran on the machine meanwhile: the seconds say little."
-    return "\n".join([*rows, "", shared, ""])
-
-
-def _epochs(records) -> str:
-    epochs = {(r.cell.m, r.cell.epochs) for r in records}
-    if len({e for _, e in epochs}) == 1:
-        return str(records[0].cell.epochs)
-    return " / ".join(str(e) for _, e in sorted(epochs)) + f" (m = {' / '.join(str(m) for m, _ in sorted(epochs))})"
+        text += " Other work ran on the machine meanwhile: the seconds say little."
+    return text
 
 
 def fill(text: str, results) -> str:

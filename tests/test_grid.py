@@ -1,4 +1,4 @@
-"""Whole grids through Snakemake and papermill, from nothing, each in a folder of its own."""
+"""Whole grids by `make reproduce`, through Snakemake and papermill, from nothing, each in a folder of its own."""
 
 import json
 import os
@@ -20,8 +20,8 @@ def workshop(project, tmp_path):
 
 
 def make_workshop(project, folder):
-    """A folder in which the project's Snakefile runs, without touching the runs of the real one."""
-    for name in ("Snakefile", "notebooks", "profiles", "pyproject.toml"):
+    """A folder in which the project's Makefile runs, without touching the runs of the real one."""
+    for name in ("Makefile", "Snakefile", "notebooks", "profiles", "pyproject.toml"):
         (folder / name).symlink_to(project / name)
     (folder / "grids").mkdir()
     for path in (project / "grids").iterdir():
@@ -29,19 +29,24 @@ def make_workshop(project, folder):
     return folder
 
 
-def snakemake(folder, grid, **environment):
-    command = ["snakemake", "--profile", "profiles/default", "--config", f"grid={grid}"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, env={**os.environ, **environment})
+# READY= : what `make` would set up in .venv is what these tests run with
+def command(grid):
+    return ["make", "--no-print-directory", "reproduce", f"GRID={grid}", "READY="]
+
+
+def reproduce(folder, grid, **environment):
+    return subprocess.run(command(grid), cwd=folder, capture_output=True, text=True, timeout=500, env={**os.environ, **environment})
 
 
 def state(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    """File name -> time of the last change, of the records in a folder."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
 
 
 @pytest.fixture(scope="module")
 def smoke(project, tmp_path_factory):
     folder = make_workshop(project, tmp_path_factory.mktemp("smoke"))
-    return folder, snakemake(folder, "smoke")
+    return folder, reproduce(folder, "smoke")
 
 
 def test_the_smoke_grid_from_nothing(smoke, project):
@@ -69,7 +74,7 @@ def test_a_finished_grid_is_not_trained_again_for_a_time_stamp(smoke):
     for path in (folder / "grids/smoke.yaml", folder / "notebooks/cell.ipynb"):
         os.utime(path)
     (folder / "grids/smoke.yaml").write_text("# a new comment\n" + (folder / "grids/smoke.yaml").read_text())
-    run = snakemake(folder, "smoke")
+    run = reproduce(folder, "smoke")
     assert run.returncode == 0 and "Nothing to be done" in run.stdout + run.stderr
     assert state(folder / "runs/smoke") == before
 
@@ -80,7 +85,7 @@ def test_only_a_deleted_cell_is_trained_again_and_gives_the_same_numbers(smoke):
     [gone] = (folder / "runs/smoke").glob("digits-m512-K5-kmu-*.json")
     old = json.loads(gone.read_text())
     gone.unlink()
-    assert snakemake(folder, "smoke").returncode == 0
+    assert reproduce(folder, "smoke").returncode == 0
     after = state(folder / "runs/smoke")
     assert {name for name in after if after[name] != before[name]} == {gone.name} and set(after) == set(before)
     accuracies = [[e["test_accuracy"] for e in record["history"]] for record in (old, json.loads(gone.read_text()))]
@@ -93,7 +98,7 @@ def test_a_failing_cell_stops_no_other_and_a_diverging_one_is_recorded(workshop)
         f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 2]}}\n- {{m: 32, K: 1, dataset: cifar10}}\n- {{m: 32, K: 5, lr: 1.0e+30, epochs: 9}}\n"
     )
     (workshop / "cifar/cifar-10-batches-py").mkdir(parents=True)
-    run = snakemake(workshop, "mixed", PERSIST_DATA=str(workshop / "cifar"))
+    run = reproduce(workshop, "mixed", PERSIST_DATA=str(workshop / "cifar"))
     assert run.returncode != 0
     assert "DataError: CIFAR-10 in" in run.stderr and "data_batch_1 (it is missing)" in run.stderr
     records = {(r.cell.dataset, r.cell.K): r for r in load_records(workshop / "runs/mixed")}
@@ -105,26 +110,35 @@ def test_a_failing_cell_stops_no_other_and_a_diverging_one_is_recorded(workshop)
     assert len(list((workshop / "runs/mixed").glob("figure*.png"))) == 5, "the figures are drawn with what there is"
     # once more: what is there stays, only the failed cell is tried again
     before = state(workshop / "runs/mixed")
-    again = snakemake(workshop, "mixed", PERSIST_DATA=str(workshop / "cifar"))
+    again = reproduce(workshop, "mixed", PERSIST_DATA=str(workshop / "cifar"))
     assert again.returncode != 0 and state(workshop / "runs/mixed") == before
     assert (again.stdout + again.stderr).count("epoch 1/") == 0
 
 
 def test_a_grid_that_was_killed_goes_on_and_leaves_no_process(workshop):
+    """SIGKILL of the engine, just when a record has been written: its kernel ends, the record stays, the rest goes on."""
     (workshop / "grids/killed.yaml").write_text(f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 2, 5]}}\n")
-    command = ["snakemake", "--profile", "profiles/default", "--config", "grid=killed"]
-    engine = subprocess.Popen(command, cwd=workshop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: state(workshop / "runs/killed") if (workshop / "runs/killed").exists() else {}, 120)
-    wait_for(lambda: processes_in(workshop) - {engine.pid}, 30)
-    engine.send_signal(signal.SIGKILL)
-    engine.wait()
+    make = subprocess.Popen(command("killed"), cwd=workshop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: state(workshop / "runs/killed"), 120)
+    [engine] = [pid for pid, line in processes_in(workshop).items() if "bin/snakemake" in line]
+    os.kill(engine, signal.SIGKILL)
+    make.wait()
     wait_for(lambda: not processes_in(workshop), 30)
     before = state(workshop / "runs/killed")
     assert 0 < len(before) < 3
-    run = snakemake(workshop, "killed")
+    run = reproduce(workshop, "killed")
     assert run.returncode == 0, run.stderr
     after = state(workshop / "runs/killed")
     assert len(load_records(workshop / "runs/killed")) == 3 and {n: after[n] for n in before} == before
+
+
+def test_a_second_engine_waits_for_the_first(workshop):
+    (workshop / "grids/two.yaml").write_text(f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 2]}}\n")
+    both = [subprocess.Popen(command("two"), cwd=workshop, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    outputs = [engine.communicate(timeout=300)[0] for engine in both]
+    assert [engine.returncode for engine in both] == [0, 0], outputs
+    assert sorted("Nothing to be done" in output for output in outputs) == [False, True]
+    assert sum("waiting for it" in output for output in outputs) == 1 and len(load_records(workshop / "runs/two")) == 2
 
 
 def wait_for(condition, seconds):
@@ -135,12 +149,12 @@ def wait_for(condition, seconds):
 
 
 def processes_in(folder):
-    """The processes whose working directory is `folder`."""
-    found = set()
+    """Process id -> command line of the processes whose working directory is `folder`."""
+    found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             if os.readlink(f"/proc/{pid}/cwd") == str(folder) and open(f"/proc/{pid}/stat").read().split(") ")[1][0] != "Z":
-                found.add(int(pid))
+                found[int(pid)] = open(f"/proc/{pid}/cmdline").read().replace("\0", " ")
         except OSError:
             pass  # it ended meanwhile
     return found
@@ -148,6 +162,6 @@ def processes_in(folder):
 
 def test_a_bad_grid_is_refused_before_anything_trains(workshop):
     (workshop / "grids/bad.yaml").write_text(f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 0]}}\n")
-    run = snakemake(workshop, "bad")
+    run = reproduce(workshop, "bad")
     assert run.returncode != 0 and "grids/bad.yaml: K must be an int from 1 to 1000000, not 0" in run.stdout + run.stderr
-    assert not (workshop / "runs").exists()
+    assert not state(workshop / "runs")

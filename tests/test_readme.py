@@ -1,0 +1,46 @@
+import pytest
+
+from persist import Cell
+from persist.readme import fill, main, table
+from persist.record import RecordError
+from helpers import make_record
+
+CELLS = [Cell(m=m, K=K, dataset="digits", epochs=3) for m in (32, 512) for K in (1, 5)]
+
+
+def test_the_readme_is_what_its_records_say(project):
+    text = (project / "README.md").read_text()
+    assert fill(text, project / "results") == text, "make figures"
+    assert "<!-- table: reduced -->\n| m | K |" in text and "<!-- table: preview -->\n| m | K |" in text
+
+
+def test_every_picture_of_the_readme_is_there(project):
+    import re
+
+    text = (project / "README.md").read_text()
+    links = re.findall(r"\]\(((?!http|#)[^)]+)\)", text)
+    assert len(links) > 8 and [link for link in links if not (project / link).exists()] == []
+
+
+def test_a_table_has_a_row_per_record_and_says_what_ran():
+    records = [make_record(cell) for cell in CELLS[:3]] + [make_record(CELLS[3], diverged_at=1)]
+    lines = table(records).splitlines()
+    assert len([line for line in lines if line.startswith("| 32 |") or line.startswith("| 512 |")]) == 4
+    assert "| 32 | 5 | µ | 0.7992 | 3 | 0.7992 | 675 | 15 |" in lines
+    assert "| 512 | 5 | µ | - | - | diverged in epoch 1 | 15 | 5 |" in lines
+    assert "digits" in lines[-1] and "3 epochs;" in lines[-1] and "Some GPU" in lines[-1]
+    mixed = table([make_record(CELLS[0]), make_record(Cell(m=512, dataset="digits", epochs=9), load=9.0)])
+    assert "3 epochs at m = 32, 9 epochs at m = 512" in mixed and "Other work ran on the machine" in mixed
+
+
+def test_only_what_is_between_the_marks_changes(tmp_path):
+    record = make_record(CELLS[0])
+    record.save(tmp_path / "results/some/" / f"{record.cell.name}.json")
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- table: some -->\nold\n<!-- end -->\nafter\n")
+    main([str(tmp_path / "results"), str(readme)])
+    text = readme.read_text()
+    assert text == f"before\n<!-- table: some -->\n{table([record])}<!-- end -->\nafter\n"
+    assert fill(text, tmp_path / "results") == text
+    with pytest.raises(RecordError):
+        fill("<!-- table: other -->\n<!-- end -->", tmp_path / "results")
