@@ -39,7 +39,7 @@ class Progress:
 
 
 def grid_progress(cells: list[Cell], folder) -> str:
-    """One line: cells done, running or left, and the time left, judged by the cells that are done."""
+    """One line, when a cell starts: cells done and left, and the time left, judged by the cells that are done."""
     done, seconds, gradients = [], 0.0, 0
     for cell in cells:
         try:
@@ -50,10 +50,10 @@ def grid_progress(cells: list[Cell], folder) -> str:
         seconds += record.history[-1]["wall_seconds"]
         gradients += record.history[-1]["gradients"]
     todo = [cell for cell in cells if cell not in done]
-    text = f"{len(done)} of {len(cells)} cells done, {len(todo)} to do"
+    text = f"{len(done)} of {len(cells)} cells done" + (f", 1 starts now, {len(todo) - 1} left" if todo else "")
     if done and todo:
         work = sum(cell.K * cell.examples * cell.epochs for cell in todo)
-        text += f", about {duration(seconds / gradients * work)} left"
+        text += f"; about {duration(seconds / gradients * work)} to go"
     return text
 
 

@@ -1,8 +1,8 @@
 """The choice of one learning rate for a reduced grid, from records on held-out training images.
 
 The rule: at K = 1 in the middle m, the smallest rate whose final accuracy is within one standard error of the best one;
-but no larger than the largest rate at which the boldest cell of the grid (the most iterations at the highest rate: the
-smallest m, the largest K, kmu) still trains, that is, ends with finite losses and twice the accuracy of chance (one class in ten).
+but no larger than the largest rate at which the boldest cell of the grid (the largest steps, the most uses: K = 5 with
+kmu) still trains, that is, ends with finite losses and twice the accuracy of chance (one class in ten).
 """
 
 import math
@@ -35,8 +35,8 @@ def sweep_table(records: list[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def choose_rate(records: list[Record]) -> float:
-    """The learning rate that the rule of this module chooses.
+def choose_rate(records: list[Record]) -> float | None:
+    """The learning rate that the rule of this module chooses; None where the boldest cell trains at none of the rates.
 
     Raises ValueError for records that are not of a sweep: evaluated on held-out images, the same in all but the rate
     at K = 1, and the same in all but the rate at another K.
@@ -50,9 +50,12 @@ def choose_rate(records: list[Record]) -> float:
     top = plain.loc[plain["held-out accuracy"].idxmax()]
     good = plain.loc[plain["held-out accuracy"] >= top["held-out accuracy"] - top["standard error"], "learning rate"].min()
     bound = bold.loc[bold["trained"], "learning rate"].max()
-    if math.isnan(bound):
-        raise ValueError("the boldest cell trains at none of the rates: the sweep needs smaller ones")
-    return float(min(good, bound))
+    return None if math.isnan(bound) else float(min(good, bound))
+
+
+def describe_choice(records: list[Record]) -> str:
+    chosen = choose_rate(records)
+    return "chosen: none, the boldest cell trains at none of these rates" if chosen is None else f"chosen: µ = {chosen:g}"
 
 
 def draw_sweep(records: list[Record]) -> Figure:
@@ -64,11 +67,12 @@ def draw_sweep(records: list[Record]) -> Figure:
         color, line = ("#0072B2", "-") if K == 1 else ("#009E73", "-.")
         label = f"m = {m}, K = {K}, {policy}, {rows['epochs'].iloc[0]} epochs"
         ax.errorbar(rows["learning rate"], rows["held-out accuracy"], yerr=rows["standard error"], marker="o", capsize=4, color=color, ls=line, label=label)
-    ax.axvline(chosen, color="#D55E00", ls=":", label=f"chosen: µ = {chosen:g}")
+    if chosen is not None:
+        ax.axvline(chosen, color="#D55E00", ls=":")
     ax.set(xscale="log", xlabel="learning rate µ", ylabel="accuracy on the held-out images (0: diverged)")
     ax.set_xticks(rates := sorted(set(table["learning rate"])), [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, title=describe_choice(records))
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     cell = records[0].cell

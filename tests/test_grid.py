@@ -63,8 +63,8 @@ def test_the_smoke_grid_from_nothing(smoke, project):
 
 def test_progress_is_visible_while_it_runs(smoke):
     output = smoke[1].stdout + smoke[1].stderr
-    assert "smoke: 0 of 15 cells done, 15 to do" in output
-    assert "smoke: 14 of 15 cells done, 1 to do, about" in output
+    assert "smoke: 0 of 15 cells done, 1 starts now, 14 left" in output
+    assert "smoke: 14 of 15 cells done, 1 starts now, 0 left; about" in output
     assert output.count(": epoch 2/2, test loss") == 15 and "17 of 17 steps (100%) done" in output
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from persist import Cell, load_grid, load_records
-from persist.sweep import choose_rate, draw_sweep, sweep_table
+from persist.sweep import choose_rate, describe_choice, draw_sweep, sweep_table
 from helpers import make_record
 
 BOLD = {0.01: 0.6, 0.4: 0.7}
@@ -31,8 +31,8 @@ def test_but_no_larger_than_the_boldest_cell_bears():
     plain = {0.05: 0.6, 0.1: 0.7, 0.2: 0.8}
     assert choose_rate(with_bold(plain, {0.05: 0.5, 0.1: 0.21, 0.2: None})) == 0.1
     assert choose_rate(with_bold(plain, {0.05: 0.5, 0.1: 0.19, 0.2: None})) == 0.05
-    with pytest.raises(ValueError, match="at none of the rates"):
-        choose_rate(with_bold(plain, {0.05: 0.1, 0.1: None}))
+    none = with_bold(plain, {0.05: 0.1, 0.1: None})
+    assert choose_rate(none) is None and "none" in describe_choice(none) and draw_sweep(none)
 
 
 def test_the_table():
@@ -57,7 +57,8 @@ def test_a_choice_on_the_test_set_or_from_mixed_cells_is_refused(records):
 
 def test_the_picture_marks_the_choice():
     figure = draw_sweep(with_bold({0.1: 0.5, 0.2: 0.8}))
-    assert "chosen: µ = 0.2" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert figure.legends[0].get_title().get_text() == "chosen: µ = 0.2"
+    assert [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == ":"] == [0.2]
     assert "held out" in figure.get_supxlabel()
 
 
@@ -65,4 +66,12 @@ def test_the_picture_marks_the_choice():
 def test_the_grids_use_the_rate_that_their_sweep_chose(project, name):
     records = load_records(project / "results" / f"{name}-sweep")
     assert {r.cell for r in records} == set(load_grid(project / "grids" / f"{name}-sweep.yaml").cells)
-    assert {c.lr for c in load_grid(project / "grids" / f"{name}.yaml").cells} == {choose_rate(records)}
+    cells = load_grid(project / "grids" / f"{name}.yaml").cells
+    assert {c.lr for c in cells} == {choose_rate(records)} and {c.reduction for c in cells} == {"sum"}
+
+
+def test_with_the_mean_no_rate_of_the_sweep_bore_every_cell(project):
+    """What the README says of the mean at reduced scale."""
+    records = load_records(project / "results/reduced-sweep-mean")
+    assert {r.cell for r in records} == set(load_grid(project / "grids/reduced-sweep-mean.yaml").cells)
+    assert {r.cell.reduction for r in records} == {"mean"} and choose_rate(records) is None

@@ -1,0 +1,54 @@
+import pytest
+
+from persist import Cell
+from persist.progress import Progress, duration, grid_progress
+from helpers import make_record
+
+CELL = Cell(m=32, K=5, lr_policy="kmu", dataset="digits", epochs=3)
+
+
+def test_a_log_gets_one_line_per_epoch(capsys, monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    progress = Progress(CELL)
+    for entry in make_record(CELL, diverged_at=3).history:
+        progress(entry)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("m=32 K=5 kmu: epoch 1/3, test loss 2.8000, accuracy 0.4541, ")
+    assert lines[2] == "m=32 K=5 kmu: epoch 3/3, test loss not finite, accuracy not finite, 0 s left"
+
+
+def test_the_time_left_of_a_resumed_run_counts_only_its_own_epochs(capsys, monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    cell = Cell(m=32, dataset="digits", epochs=101)
+    progress, now = Progress(cell), iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr("persist.progress.time.monotonic", lambda: next(now))
+    progress.started = next(now)
+    for entry in make_record(cell).history[90:92]:
+        progress(entry)
+    assert [line.rsplit(", ", 1)[1] for line in capsys.readouterr().out.splitlines()] == ["100 s left".replace("100 s", "2 min"), "90 s left"]
+
+
+def test_in_jupyter_there_is_a_bar(capsys, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "cell.ipynb")
+    progress = Progress(CELL)
+    for entry in make_record(CELL).history:
+        progress(entry)
+    out = capsys.readouterr().out
+    assert "3/3" in out and "accuracy 0.7992" in out and "epoch" in out
+
+
+def test_a_grid_counts_its_records(tmp_path):
+    cells = [Cell(m=m, dataset="digits", epochs=2) for m in (32, 64, 128, 256)]
+    assert grid_progress(cells, tmp_path) == "0 of 4 cells done, 1 starts now, 3 left"
+    record = make_record(cells[0], seconds=29.0)  # wall: 2 * 29 + 2 = 60 s for 2 epochs
+    record.save(tmp_path / f"{cells[0].name}.json")
+    (tmp_path / f"{cells[1].name}.json").write_text("damaged")
+    assert grid_progress(cells, tmp_path) == "1 of 4 cells done, 1 starts now, 2 left; about 3 min to go"
+    for cell in cells:
+        make_record(cell).save(tmp_path / f"{cell.name}.json")
+    assert grid_progress(cells, tmp_path) == "4 of 4 cells done"
+
+
+@pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5999, "100 min"), (7200, "2.0 h")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,31 @@
+"""The recorded evidence in results/, and what is drawn from it."""
+
+import pytest
+
+from persist import load_grid, load_records
+from persist.figures import draw_all
+
+GRIDS = ("preview", "reduced", "preview-sweep", "reduced-sweep", "reduced-sweep-mean")
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_is_recorded_whole_and_says_where_it_ran(project, name):
+    records = load_records(project / "results" / name)
+    assert {r.cell for r in records} == set(load_grid(project / "grids" / f"{name}.yaml").cells)
+    for record in records:
+        e = record.environment
+        assert e["torch"] and e["torchvision"] and e["numpy"] and e["python"] and e["device"] and e["threads"] >= 1
+        assert len(e["git_commit"]) == 40 and not e["git_modified"], "it ran from a commit, as committed"
+    assert len({(r.cell.dataset, r.environment["data_sha256"]) for r in records}) == 1
+
+
+def test_records_hold_no_path_of_a_machine(project):
+    for path in (project / "results").rglob("*.json"):
+        assert "/" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("name", [name for name in GRIDS if "sweep" not in name])
+def test_the_committed_figures_are_drawn_from_these_records(project, name, tmp_path):
+    for path in draw_all(load_records(project / "results" / name), tmp_path):
+        committed = project / "figures" / name / path.name
+        assert committed.read_bytes() == path.read_bytes(), f"{committed} is not what its records give: make figures"
