@@ -1,8 +1,9 @@
 """The choice of one learning rate for a reduced grid, from records on held-out training images.
 
 The rule: at K = 1 in the middle m, the smallest rate whose final accuracy is within one standard error of the best one;
-but no larger than the largest rate at which the boldest cell of the grid (the largest steps, the most uses: K = 5 with
-kmu) still trains, that is, ends with finite losses and twice the accuracy of chance (one class in ten).
+but no larger than the largest rate at which the boldest cell of the grid (K = 5 with kmu; of the sum of the gradients
+the largest m, which makes the largest steps, of the mean the smallest, which makes the most) still trains, that is, ends
+with finite losses and twice the accuracy of chance (one class in ten).
 """
 
 import math

@@ -67,7 +67,7 @@ def test_the_grids_use_the_rate_that_their_sweep_chose(project, name):
     records = load_records(project / "results" / f"{name}-sweep")
     assert {r.cell for r in records} == set(load_grid(project / "grids" / f"{name}-sweep.yaml").cells)
     cells = load_grid(project / "grids" / f"{name}.yaml").cells
-    assert {c.lr for c in cells} == {choose_rate(records)} and {c.reduction for c in cells} == {"sum"}
+    assert {c.lr for c in cells} == {choose_rate(records)} and {c.reduction for c in cells} == {r.cell.reduction for r in records}
 
 
 def test_with_the_mean_no_rate_of_the_sweep_bore_every_cell(project):
