@@ -19,6 +19,10 @@ OR_DEFAULT = $(or $(GRID),$$(python -c "import torch; print('paper' if torch.cud
 # A lock that the system releases, whatever happens to its holder; Snakemake's own outlives a kill. A second call waits.
 FLOCK := $(shell command -v flock)
 
+# What an execution leaves in a notebook that differs from machine to machine
+MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.execution \
+  $(addprefix metadata.language_info.,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
+
 .PHONY: reproduce record figures test notebooks lab
 
 reproduce: $(READY)
@@ -27,7 +31,7 @@ reproduce: $(READY)
 	$(if $(FLOCK),flock --no-fork runs/.lock) snakemake --profile profiles/default $(if $(FLOCK),--nolock) --config grid=$(OR_DEFAULT)
 
 record: $(READY)
-	grid=$(OR_DEFAULT) && python -m persist.record runs/$$grid results/$$grid $(if $(REPLACE),--replace)
+	grid=$(OR_DEFAULT) && python -m persist.record grids/$$grid.yaml runs/$$grid results/$$grid $(if $(REPLACE),--replace)
 
 figures: $(READY)
 	python -m persist.figures results figures
@@ -36,9 +40,12 @@ figures: $(READY)
 test: $(READY)
 	python -m pytest
 
+# cell.ipynb in an empty folder, so that it trains and does not show an older run of yours
 notebooks: $(READY)
-	jupyter nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
-	nbstripout --keep-output --keep-count --keep-id --extra-keys 'metadata.papermill metadata.language_info.codemirror_mode metadata.language_info.file_extension metadata.language_info.mimetype metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer metadata.language_info.version cell.metadata.execution cell.metadata.papermill' notebooks/*.ipynb
+	papermill notebooks/cell.ipynb notebooks/cell.ipynb --cwd $$(mktemp -d) --log-level ERROR
+	papermill notebooks/figures.ipynb notebooks/figures.ipynb --log-level ERROR
+	papermill notebooks/sweep.ipynb notebooks/sweep.ipynb --log-level ERROR
+	nbstripout --keep-output --keep-count --keep-id --extra-keys '$(MACHINE_KEYS)' notebooks/*.ipynb
 
 lab: $(READY)
 	jupyter lab notebooks

@@ -21,7 +21,7 @@ PICTURES = {
 }[GRID.notebook]
 # A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
 GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
-READ = f"papermill {GRID.notebook} {RUNS}/{Path(GRID.notebook).name} -p records_dir {RUNS} -p figures_dir {RUNS} --log-level ERROR --no-progress-bar"
+READ = f"papermill {GRID.notebook} {RUNS}/{Path(GRID.notebook).name} -p grid grids/{NAME}.yaml -p records_dir {RUNS} -p figures_dir {RUNS} --log-level ERROR --no-progress-bar"
 
 
 rule all:

@@ -81,7 +81,9 @@ class Cell:
         if self.evaluate_on == "heldout":
             n_test = n_train - train_size
             if n_test == 0:
-                raise ValueError(f"evaluate_on='heldout' needs a train_size below {n_train}, the examples of {self.dataset}")
+                raise ValueError(
+                    f"evaluate_on='heldout' needs a train_size below {n_train}, the training examples of {self.dataset}, not {self.train_size}"
+                )
         if self.test_size is not None:
             _check_int("test_size", self.test_size, 1, n_test, f"the {self.evaluate_on} examples of {self.dataset}, or None for all")
         for name, low, high, allowed in (
@@ -150,17 +152,23 @@ def load_grid(path) -> Grid:
     path = Path(path)
     try:
         grid = yaml.load(path.read_text(), Loader=_StrictLoader)
+    except FileNotFoundError:
+        there = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: there is no such grid; the grids in {path.parent} are: {there}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable grid: {error}") from None
     if not isinstance(grid, dict) or set(grid) - {"base", "cells", "notebook"} or not isinstance(grid.get("cells"), list) or not grid["cells"]:
         raise ValueError(f"{path}: a grid has the keys 'base' and 'notebook' (optional) and 'cells' (a list, not empty), and no others")
     if grid.get("notebook", NOTEBOOKS[0]) not in NOTEBOOKS:
         raise ValueError(f"{path}: notebook must be one of {', '.join(NOTEBOOKS)}, not {grid['notebook']!r}")
-    cells = []
-    for entry in grid["cells"]:
-        if not isinstance(entry, dict) or not isinstance(grid.get("base", {}), dict):
+    base, cells = grid.get("base", {}), []
+    for entry in (base, *grid["cells"]):
+        if not isinstance(entry, dict):
             raise ValueError(f"{path}: 'base' and each of 'cells' must map fields to values, not {entry!r}")
-        values = {name: value if isinstance(value, list) else [value] for name, value in {**grid.get("base", {}), **entry}.items()}
+    for entry in grid["cells"]:
+        values = {name: value if isinstance(value, list) else [value] for name, value in {**base, **entry}.items()}
+        if [] in values.values():
+            raise ValueError(f"{path}: a list of values is empty, it stands for no cell (in {entry})")
         for combination in itertools.product(*values.values()):
             try:
                 cell = Cell.from_dict(dict(zip(values, combination)))

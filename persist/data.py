@@ -53,7 +53,10 @@ def load(cell: Cell, data_root=None) -> Data:
 
     Raises DataError where the data set cannot be had or is damaged.
     """
-    train, test, sha256 = _read(cell.dataset, str(data_root or os.environ.get("PERSIST_DATA") or "data"))
+    root = data_root or os.environ.get("PERSIST_DATA") or "data"
+    if not isinstance(root, (str, os.PathLike)):
+        raise ValueError(f"data_root must be the path of a folder, or None for PERSIST_DATA or ./data, not {root!r}")
+    train, test, sha256 = _read(cell.dataset, os.path.expanduser(root))
     order = np.random.default_rng(SUBSET_SEED).permutation(len(train.labels))
     n = len(order) if cell.train_size is None else cell.train_size
     if cell.evaluate_on == "heldout":
@@ -230,6 +233,7 @@ def _download_cifar10(root: Path):
     """Download into a temporary folder beside, so that a download that breaks off leaves nothing half there."""
     from torchvision.datasets import CIFAR10
 
+    new = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder, _socket_timeout(30):
@@ -238,6 +242,9 @@ def _download_cifar10(root: Path):
     except (OSError, RuntimeError) as error:
         if (root / FOLDER).exists():  # another process was faster
             return
+        if new and root.is_dir():
+            with contextlib.suppress(OSError):  # something else is in it by now
+                root.rmdir()
         raise DataError(
             f"CIFAR-10 was not found: looked for the folder {FOLDER} in {root.resolve()}, then tried to download "
             f"{CIFAR10.url}, which failed ({error}). Either set PERSIST_DATA (or data_root) to a folder that holds "

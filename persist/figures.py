@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from persist.cell import DATASETS, Cell
-from persist.record import Record, RecordError, load_records
+from persist.record import Record, RecordError, load_records, was_shared
 
 # Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
 FIGURES = {1: (32, "constant"), 2: (256, "constant"), 3: (512, "constant"), 4: (32, "kmu"), 5: (512, "kmu")}
@@ -23,6 +23,18 @@ PAPER_K = (1, 2, 5)
 # Colours of Okabe and Ito, told apart by the colour-blind; with the line styles, also in grey. The same K always alike.
 STYLES = {1: ("#0072B2", "-"), 2: ("#E69F00", "--"), 5: ("#009E73", "-.")}
 OTHER_STYLES = (("#CC79A7", ":"), ("#D55E00", (0, (5, 1))), ("#56B4E9", (0, (3, 1, 1, 1))), ("#000000", (0, (1, 1))))
+# The fields that the paper's text states, in words; the others are what it leaves open.
+STATED = {
+    "dataset": "data set",
+    "train_size": "training images",
+    "test_size": "test images",
+    "width": "width",
+    "epochs": "epochs",
+    "lr": "learning rate",
+    "momentum": "momentum",
+    "reduction": "sum of the gradients",
+    "reuse": "consecutive reuse",
+}
 PANELS = (("test_accuracy", "top-1 accuracy on the {}"), ("test_loss", "loss on the {}"))
 CLOCKS = (("train_seconds", "training time in seconds"), ("epoch", "epochs"))
 
@@ -59,6 +71,12 @@ def draw_figure(number: int, records: list[Record]) -> Figure:
     return _draw(f"Figure {number}: m = {m}, learning rate {rate}", select(records, m, policy))
 
 
+def varying(records: list[Record]) -> list[str]:
+    """The fields of Cell, but for m, K and the policy, in which the records differ: what their tables must tell."""
+    cells = [record.cell.as_dict() for record in records]
+    return [f for f in Cell.fields() if f not in ("m", "K", "lr_policy") and len({cell[f] for cell in cells}) > 1]
+
+
 def draw_record(record: Record) -> Figure:
     """The four curves of one run: accuracy and loss against seconds (left) and epochs (right)."""
     return _draw(record.cell.name, {record.cell.K: [record]})
@@ -74,13 +92,13 @@ def summary(records: list[Record]):
         cell, last = record.cell, record.history[-1]
         rows.append(
             {
-                "m": cell.m, "K": cell.K, "policy": cell.lr_policy, "seed": cell.seed, "status": record.status,
+                "m": cell.m, "K": cell.K, "policy": cell.lr_policy, **{f: getattr(cell, f) for f in varying(records)}, "status": record.status,
                 "best accuracy": accuracy, "at epoch": epoch, "at second": seconds and round(seconds, 1),
                 "final accuracy": last["test_accuracy"], "final loss": last["test_loss"],
                 "iterations": last["iterations"], "gradients": last["gradients"], "seconds": round(last["train_seconds"], 1),
             }
         )  # fmt: skip
-    table = pd.DataFrame(rows).sort_values(["policy", "m", "K", "seed"], ignore_index=True)
+    table = pd.DataFrame(rows).sort_values(["policy", "m", "K"], ignore_index=True, kind="stable")
     return table.round({"final loss": 4})
 
 
@@ -124,13 +142,13 @@ def caption(curves: dict[int, list[Record]]) -> str:
     runs = [run for of_K in curves.values() for run in of_K]
     if not runs:
         return "No record of this figure's cells."
-    cell, environment = runs[0].cell, runs[0].environment
+    cell = runs[0].cell
     return "\n".join(
         [
             f"{describe_data(cell)}.",
             f"{describe_model(cell)}.",
             f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}, {cell.precision}.",
-            f"{describe_hardware(runs)}, torch {environment['torch']}; {_runs_per_curve(curves)}; {deviation(cell)}.",
+            f"{describe_hardware(runs)}, torch {', '.join(sorted({run.environment['torch'] for run in runs}))}; {_runs_per_curve(curves)}; {deviation(cell)}.",
             "Circle: the best accuracy over the epochs, chosen on the images it is shown for. Time is without evaluation.",
         ]
     )
@@ -162,33 +180,10 @@ def describe_hardware(runs: list[Record]) -> str:
 
 
 def deviation(cell: Cell) -> str:
-    """In which respects the cell is not of the paper's scale."""
+    """In which respects the cell is not what the paper's text states."""
     paper = Cell(m=cell.m)
-    of_paper = {"dataset": "data set", "train_size": "training images", "test_size": "test images", "width": "width", "epochs": "epochs", "lr": "learning rate"}
-    different = [word for field, word in of_paper.items() if getattr(cell, field) != getattr(paper, field)]
+    different = [word for field, word in STATED.items() if getattr(cell, field) != getattr(paper, field)]
     return f"not the paper's {', '.join(different)}" if different else "at the paper's scale"
-
-
-def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
-    """The four panels of the paper's figures. curves: K -> its runs, one per seed."""
-    figure = Figure(figsize=(10, 7.6), layout="constrained")
-    axes = figure.subplots(2, 2, sharey="row", sharex="col")
-    styles = _styles(curves)
-    for row, (quantity, ylabel) in zip(axes, PANELS):
-        for ax, (clock, _) in zip(row, CLOCKS):
-            for K, runs in sorted(curves.items()):
-                _draw_curve(ax, runs, clock, quantity, *styles[K])
-            ax.grid(alpha=0.25)
-            ax.spines[["top", "right"]].set_visible(False)
-        row[0].set_ylabel(ylabel.format(_evaluated_on(curves)))
-    for ax, (_, xlabel) in zip(axes[1], CLOCKS):
-        ax.set_xlabel(xlabel)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    _draw_legend(figure, title, curves, styles)
-    if shared := [run for runs in curves.values() for run in runs if run.environment["shared"]]:
-        axes[0, 0].set_title(f"other work ran on the machine during {_count(len(shared), 'run')}", fontsize="small", color="#B00020")
-    figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
-    return figure
 
 
 def draw_all(records: list[Record], folder) -> list[Path]:
@@ -223,25 +218,10 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
         ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     _draw_legend(figure, title, curves, styles)
-    if shared := [run for runs in curves.values() for run in runs if run.environment["shared"]]:
+    if shared := [run for runs in curves.values() for run in runs if was_shared(run.history, run.environment["threads"])]:
         axes[0, 0].set_title(f"other work ran on the machine during {_count(len(shared), 'run')}", fontsize="small", color="#B00020")
     figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
     return figure
-
-
-def draw_all(records: list[Record], folder) -> list[Path]:
-    """Write figure1.png, figure1.svg, ..., figure5.svg; the same records give the same files. Returns the paths."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number in FIGURES:
-        figure = draw_figure(number, records)
-        # no date and no random ids in the files
-        with matplotlib.rc_context({"svg.hashsalt": f"figure{number}"}):
-            for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-                paths.append(folder / f"figure{number}.{suffix}")
-                figure.savefig(paths[-1], dpi=150, metadata=metadata)
-    return paths
 
 
 def _draw_curve(ax, runs, clock, quantity, color, line):
@@ -300,7 +280,7 @@ def _count(n, noun) -> str:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.figures", description="Draw Figures 1-5 of every grid that has records.")
+    parser = argparse.ArgumentParser(prog="python -m persist.figures", description="Draw the figures of every grid that has records.")
     parser.add_argument("results", help="folder with one folder of records per grid")
     parser.add_argument("figures", help="folder for the pictures, one folder per grid")
     options = parser.parse_args(arguments)
@@ -310,8 +290,7 @@ def main(arguments=None):
         sys.exit(f"error: {error}")
     for name, records in grids.items():
         if any(record.cell.evaluate_on == "test" for record in records):  # the others are sweeps, on held-out images
-            for path in draw_all(records, Path(options.figures) / name):
-                print(path)
+            print(*draw_all(records, Path(options.figures) / name), sep="\n")
 
 
 if __name__ == "__main__":

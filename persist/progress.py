@@ -19,14 +19,14 @@ class Progress:
 
     def __init__(self, cell: Cell):
         self.cell, self.started, self.first = cell, time.monotonic(), None
-        # Jupyter's server names the session of the kernels that it starts, papermill does not
-        self.bar = tqdm(total=cell.epochs, unit="epoch", file=sys.stdout) if "JPY_SESSION_NAME" in os.environ else None
+        self.bar = None
 
     def __call__(self, entry: dict):
         numbers = f"test loss {_number(entry['test_loss'])}, accuracy {_number(entry['test_accuracy'])}"
         self.first = self.first or entry["epoch"]  # a resumed run starts later
-        if self.bar is not None:
-            self.bar.initial = self.bar.initial or self.first - 1
+        # Jupyter's server names the session of the kernels that it starts, papermill does not
+        if "JPY_SESSION_NAME" in os.environ:
+            self.bar = self.bar or tqdm(total=self.cell.epochs, initial=self.first - 1, unit="epoch", file=sys.stdout)
             self.bar.set_description(numbers, refresh=False)
             self.bar.update(entry["epoch"] - self.bar.n)
             if entry["epoch"] == self.cell.epochs or entry["test_loss"] is None:

@@ -10,35 +10,35 @@ import re
 import sys
 from pathlib import Path
 
-from persist.figures import best, describe_data, describe_hardware, describe_model, describe_step
-from persist.record import Record, RecordError, load_records, write_atomically
+from persist.figures import best, describe_data, describe_hardware, describe_model, describe_step, varying
+from persist.record import Record, RecordError, load_records, was_shared, write_atomically
 
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(records: list[Record]) -> str:
-    """A Markdown table, one row per cell, and under it what ran."""
-    rows = ["| m | K | learning rate | best test accuracy | at epoch | final test accuracy | iterations | seconds |", "|" + " ---: |" * 8]
-    for record in sorted(records, key=lambda r: (r.cell.lr_policy, r.cell.m, r.cell.K, r.cell.seed)):
+    """A Markdown table, one row per record, and under it what ran."""
+    fields = varying(records)
+    heads = ["m", "K", "learning rate", *fields, "best test accuracy", "at epoch", "final test accuracy", "iterations", "seconds"]
+    rows = [heads, ["---:"] * len(heads)]
+    for record in sorted(records, key=lambda r: (r.cell.lr_policy, r.cell.m, r.cell.K, r.cell.name)):
         cell, last, top = record.cell, record.history[-1], best([record])
-        accuracy, epoch = (f"{top[0]:.4f}", str(top[1])) if top else ("-", "-")
+        accuracy, epoch = (f"{top[0]:.4f}", top[1]) if top else ("-", "-")
         final = f"{last['test_accuracy']:.4f}" if record.status == "finished" else f"diverged in epoch {last['epoch']}"
         rate = "µ" if cell.lr_policy == "constant" else "kµ"
-        rows.append(f"| {cell.m} | {cell.K} | {rate} | {accuracy} | {epoch} | {final} | {last['iterations']:,} | {last['train_seconds']:.0f} |")
-    return "\n".join([*rows, "", what_ran(records), ""])
+        special = [getattr(cell, field) for field in fields]
+        rows.append([cell.m, cell.K, rate, *special, accuracy, epoch, final, f"{last['iterations']:,}", f"{last['train_seconds']:.0f}"])
+    return "\n".join([*("| " + " | ".join(map(str, row)) + " |" for row in rows), "", what_ran(records), ""])
 
 
 def what_ran(records: list[Record]) -> str:
-    """Data, model, learning rate, epochs, hardware and n of a grid's records, in one paragraph."""
-    cell, runs = records[0].cell, {(r.cell.m, r.cell.epochs) for r in records}
-    epochs = ", ".join(f"{epochs} epochs at m = {m}" for m, epochs in sorted(runs))
-    if len({epochs for _, epochs in runs}) == 1:
-        epochs = f"{cell.epochs} epochs"
+    """Data, model, learning rate, hardware and n of a grid's records, in one paragraph."""
+    cell, environments = records[0].cell, [record.environment for record in records]
     text = (
-        f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {epochs}; {cell.precision}. "
-        f"{describe_hardware(records)}, torch {records[0].environment['torch']}. One run per row, seed {cell.seed}."
+        f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {cell.precision}. "
+        f"{describe_hardware(records)}, torch {', '.join(sorted({e['torch'] for e in environments}))}. One run per row."
     )
-    if any(record.environment["shared"] for record in records):
+    if any(was_shared(record.history, record.environment["threads"]) for record in records):
         text += " Other work ran on the machine meanwhile: the seconds say little."
     return text
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from persist.cell import Cell
+from persist.cell import Cell, load_grid
 
 SCHEMA = 1
 STATUSES = ("finished", "diverged")
@@ -31,7 +31,9 @@ HISTORY = (
     "test_accuracy",  # top-1, in [0, 1]
     "load",  # the machine's load average over the last minute
 )
-COUNTERS = ("epoch", "iterations", "samples", "gradients", "train_seconds", "wall_seconds")
+CLOCKS = ("train_seconds", "wall_seconds")
+# What the environment must say for the figures to be drawn.
+ENVIRONMENT = ("device", "cuda", "threads", "torch", "data_sha256")
 TIMES = ("train_seconds", "wall_seconds", "load")
 
 
@@ -79,25 +81,27 @@ class Record:
     def _check(self):
         if self.status not in STATUSES:
             raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {self.status!r}")
-        if type(self.resumed) is not int or self.resumed < 0 or not isinstance(self.environment, dict):
-            raise ValueError("resumed must be an int >= 0 and environment an object")
+        if type(self.resumed) is not int or self.resumed < 0:
+            raise ValueError(f"resumed must be an int >= 0, not {self.resumed!r}")
+        if not isinstance(self.environment, dict) or not set(ENVIRONMENT) <= set(self.environment):
+            raise ValueError(f"its environment must say at least {', '.join(ENVIRONMENT)}")
         if not isinstance(self.history, list) or not self.history:
             raise ValueError("its history is empty")
-        before = dict.fromkeys(COUNTERS, 0)
+        before = dict.fromkeys(CLOCKS, 0)
         for n, entry in enumerate(self.history, start=1):
             if not isinstance(entry, dict) or set(entry) != set(HISTORY):
                 raise ValueError(f"entry {n} of its history must have the keys {', '.join(HISTORY)}")
             for key, value in entry.items():
                 number = type(value) in (int, float) and math.isfinite(value)
-                if not number and not (value is None and key not in COUNTERS):
+                if not number and not (value is None and key in ("train_loss", "test_loss", "test_accuracy")):
                     raise ValueError(f"{key} of epoch {n} is {value!r}")
-            if entry["epoch"] != n or any(entry[key] < before[key] for key in COUNTERS):
-                raise ValueError(f"the counters of epoch {n} do not follow those before")
+            for key, expected in counters(self.cell, n).items():
+                if entry[key] != expected:
+                    raise ValueError(f"{key} of epoch {n} is {entry[key]!r}, of its cell it is {expected}")
+            if any(entry[key] < before[key] for key in CLOCKS):
+                raise ValueError(f"the clocks of epoch {n} run back")
             if entry["test_accuracy"] is not None and not 0 <= entry["test_accuracy"] <= 1:
                 raise ValueError(f"test_accuracy of epoch {n} is {entry['test_accuracy']!r}")
-            expected = n * self.cell.K * self.cell.examples
-            if entry["gradients"] != expected:
-                raise ValueError(f"gradients of epoch {n} is {entry['gradients']!r}, its cell evaluates {expected}")
             before = entry
         if self.status == "finished" and len(self.history) != self.cell.epochs:
             raise ValueError(f"it is finished, but has {len(self.history)} of {self.cell.epochs} epochs")
@@ -106,16 +110,31 @@ class Record:
             raise ValueError("only the last epoch of a diverged run may have a loss that is not finite")
 
 
-def load_records(folder) -> list[Record]:
-    """All records (*.json) of a folder, in the order of their names.
+def counters(cell: Cell, epoch: int) -> dict[str, int]:
+    """The counters of a history's entry after so many epochs: a function of the cell."""
+    passes = epoch * cell.K  # over the training examples
+    return {
+        "epoch": epoch,
+        "iterations": passes * cell.minibatches,
+        # spaced reuse loads every minibatch again in each of its K passes
+        "samples": (passes if cell.reuse == "spaced" else epoch) * cell.examples,
+        "gradients": passes * cell.examples,
+    }
+
+
+def load_records(folder, cells=None) -> list[Record]:
+    """The records (*.json) of a folder, in the order of their names; with `cells`, only those of these cells.
 
     Raises RecordError, naming the file, for one that is damaged, or whose name is not its cell's (a copy, say).
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise RecordError(f"{folder} is not a folder with records")
+    names = None if cells is None else {cell.name for cell in cells}
     records = []
     for path in sorted(folder.glob("*.json")):
+        if names is not None and path.stem not in names:
+            continue
         record = Record.load(path)
         if path.stem != record.cell.name:
             raise RecordError(f"{path} holds the record of {record.cell.name}: a record's file has the name of its cell")
@@ -132,24 +151,30 @@ def to_table(records):
     )
 
 
-def copy_records(source, destination, replace=False) -> list[str]:
-    """Copy the finished (or diverged) records of one folder into another; returns the names that were new or replaced.
+def copy_records(source, destination, cells=None, replace=False) -> list[str]:
+    """Copy the records of one folder (of these cells, or all) into another; returns the names that were new or replaced.
 
-    Raises RecordError, and copies nothing, where the destination holds a different record of the same cell, unless
-    `replace`.
+    Raises RecordError, and copies nothing, where the destination holds a different record (or a damaged one) of the same
+    cell, unless `replace`.
     """
     destination = Path(destination)
-    records = load_records(source)
-    new = {r.cell.name: r for r in records if not (destination / f"{r.cell.name}.json").exists()}
-    other = {r.cell.name: r for r in records if r.cell.name not in new and Record.load(destination / f"{r.cell.name}.json") != r}
-    if other and not replace:
+    changed = {r.cell.name: r for r in load_records(source, cells) if not _holds(destination, r)}
+    different = [name for name in changed if (destination / f"{name}.json").exists()]
+    if different and not replace:
         raise RecordError(
-            f"{destination} holds a different record of {', '.join(sorted(other))}. Nothing was copied; to replace "
+            f"{destination} holds a different record of {', '.join(different)}. Nothing was copied; to replace "
             f"what is recorded there, run make record GRID={destination.name} REPLACE=1"
         )
-    for name, record in {**new, **other}.items():
+    for name, record in changed.items():
         record.save(destination / f"{name}.json")
-    return sorted({**new, **other})
+    return sorted(changed)
+
+
+def _holds(folder, record) -> bool:
+    try:
+        return Record.load(folder / f"{record.cell.name}.json") == record
+    except (FileNotFoundError, RecordError):
+        return False
 
 
 def environment(device: str | None, data_sha256: str, **more) -> dict:
@@ -214,8 +239,10 @@ def _cpu():
 
 
 def _git(*arguments):
-    """The output of git in this project's checkout; None where there is no git or no checkout."""
+    """The output of git in this project's checkout; None where there is no git, or the package is not in its checkout."""
     root = Path(__file__).resolve().parents[1]
+    if not (root / "pyproject.toml").exists():
+        return None
     try:
         return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -223,16 +250,18 @@ def _git(*arguments):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.record", description="Copy finished records into results/.")
+    parser = argparse.ArgumentParser(prog="python -m persist.record", description="Copy the records of a grid into results/.")
+    parser.add_argument("grid", help="file of the grid")
     parser.add_argument("source")
     parser.add_argument("destination")
     parser.add_argument("--replace", action="store_true", help="replace records that are there already and differ")
     options = parser.parse_args(arguments)
     try:
-        names = copy_records(options.source, options.destination, options.replace)
-    except RecordError as error:
+        cells = load_grid(options.grid).cells
+        names = copy_records(options.source, options.destination, cells, options.replace)
+    except (RecordError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print("\n".join(names) or "nothing new", f"{len(names)} records copied into {options.destination}", sep="\n")
+    print(*names, f"{len(names)} records copied into {options.destination} ({len(cells)} cells in the grid)", sep="\n")
 
 
 if __name__ == "__main__":

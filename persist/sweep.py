@@ -1,9 +1,9 @@
 """The choice of one learning rate for a reduced grid, from records on held-out training images.
 
 The rule: at K = 1 in the middle m, the smallest rate whose final accuracy is within one standard error of the best one;
-but no larger than the largest rate at which the boldest cell of the grid (K = 5 with kmu; of the sum of the gradients
-the largest m, which makes the largest steps, of the mean the smallest, which makes the most) still trains, that is, ends
-with finite losses and twice the accuracy of chance (one class in ten).
+but no larger than the largest rate at which a bold cell of the grid, with K = 5, still trains, that is, ends with finite
+losses and twice the accuracy of chance (one class in ten). Of the sum of the gradients the boldest m is the largest, which
+makes the largest steps; of the mean the smallest, which makes the most. Each sweep's grid says which cell it takes.
 """
 
 import math
@@ -37,7 +37,7 @@ def sweep_table(records: list[Record]) -> pd.DataFrame:
 
 
 def choose_rate(records: list[Record]) -> float | None:
-    """The learning rate that the rule of this module chooses; None where the boldest cell trains at none of the rates.
+    """The learning rate that the rule of this module chooses; None where the bold cell trains at none of the rates.
 
     Raises ValueError for records that are not of a sweep: evaluated on held-out images, the same in all but the rate
     at K = 1, and the same in all but the rate at another K.
@@ -56,7 +56,7 @@ def choose_rate(records: list[Record]) -> float | None:
 
 def describe_choice(records: list[Record]) -> str:
     chosen = choose_rate(records)
-    return "chosen: none, the boldest cell trains at none of these rates" if chosen is None else f"chosen: µ = {chosen:g}"
+    return "chosen: none, the bold cell trains at none of these rates" if chosen is None else f"chosen: µ = {chosen:g}"
 
 
 def draw_sweep(records: list[Record]) -> Figure:

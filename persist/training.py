@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy
 
 from persist import data as datasets
 from persist.cell import Cell
-from persist.model import build_model, flops_per_gradient
+from persist.model import build_model
 from persist.persistency import learning_rate, persistent, spaced
-from persist.record import Record, environment, was_shared, write_atomically
+from persist.record import CLOCKS, Record, counters, environment, was_shared, write_atomically
 
 REUSE = {"consecutive": persistent, "spaced": spaced}
 EVALUATION_BATCH = 1000  # examples; bounds the memory of an evaluation, changes no result beyond rounding
@@ -38,7 +38,15 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=
     Raises persist.data.DataError, or ValueError for a device that is not there.
     """
     device = resolve_device(device)
+    _check_precision(cell, device)
     data = datasets.load(cell, data_root)
+    where = environment(  # read now: the checkout may change while it trains
+        torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        data.sha256,
+        cuda=torch.version.cuda if device.type == "cuda" else None,
+        threads=torch.get_num_threads(),
+        driver=_driver() if device.type == "cuda" else None,
+    )
     with _arithmetic(cell.precision):
         pipeline = datasets.PIPELINES[cell.pipeline](cell, data.train, device)
         test_images = datasets.scale(data.test.images, cell).to(device)
@@ -48,10 +56,9 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=
         history, resumed = _restore(checkpoint, cell, model, optimizer)
         saved = time.monotonic()
         while not _ended(cell, history):
-            before = history[-1] if history else dict.fromkeys(("train_seconds", "wall_seconds"), 0.0)
-            batches = pipeline.epoch(len(history) + 1)
+            before = history[-1] if history else dict.fromkeys(CLOCKS, 0.0)
             start = _now(device)
-            train_loss = train_epoch(cell, model, optimizer, batches)
+            train_loss = train_epoch(cell, model, optimizer, pipeline.epoch(len(history) + 1))
             trained = _now(device)
             test_loss, test_accuracy = evaluate(cell, model, test_images, test_labels)
             entry = _entry(cell, len(history) + 1, train_loss, test_loss, test_accuracy)
@@ -66,35 +73,10 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=
     return Record(
         cell=cell,
         history=history,
-        environment=environment(
-            torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-            data.sha256,
-            cuda=torch.version.cuda if device.type == "cuda" else None,
-            threads=torch.get_num_threads(),
-            driver=_driver() if device.type == "cuda" else None,
-            shared=was_shared(history, torch.get_num_threads()),
-        ),
+        environment={**where, "shared": was_shared(history, torch.get_num_threads())},
         status="diverged" if _diverged(history[-1]) else "finished",
         resumed=resumed,
     )
-
-
-def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=None, device=None, on_epoch=None) -> Record:
-    """The cell's record from results_dir; where there is none, or with force, train it and save it there.
-
-    While it trains, a checkpoint lies beside: a run that was cut off goes on from there.
-    """
-    path = Path(results_dir) / f"{cell.name}.json"
-    checkpoint = Path(results_dir) / "checkpoints" / f"{cell.name}.pt"
-    if path.exists() and not force:
-        print(f"{path} is there already and is shown; force=True trains it again")
-        return Record.load(path)
-    if force:
-        checkpoint.unlink(missing_ok=True)
-    record = train(cell, data_root=data_root, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
-    record.save(path)
-    checkpoint.unlink(missing_ok=True)
-    return record
 
 
 def train_epoch(cell: Cell, model, optimizer, batches) -> float:
@@ -143,22 +125,6 @@ def evaluate(cell: Cell, model, images, labels) -> tuple[float, float]:
     return float(loss) / len(labels), int(correct) / len(labels)
 
 
-def describe(cell: Cell) -> str:
-    """What the cell is and what it takes, for people: its name, counts of one epoch, parameters and FLOPs."""
-    parameters = sum(p.numel() for p in build_model(cell).parameters())
-    flops = flops_per_gradient(cell)
-    gradients = cell.K * cell.examples
-    return "\n".join(
-        [
-            cell.name,
-            f"network:    {cell.model}, {parameters:,} parameters, {flops / 1e6:,.1f} MFLOP per gradient (forward and backward)",
-            f"each epoch: {cell.minibatches:,} minibatches of up to {cell.m} examples, each used {cell.K} times ({cell.reuse}): "
-            f"{cell.K * cell.minibatches:,} iterations, {gradients:,} gradients",
-            f"in all:     {cell.epochs} epochs, {cell.epochs * gradients:,} gradients, {cell.epochs * gradients * flops / 1e12:,.3g} TFLOP",
-        ]
-    )
-
-
 def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 0.5) -> float:
     """Seconds that train(cell) is expected to take, evaluations included, from a measurement of about `budget` seconds
     on a throwaway model."""
@@ -189,6 +155,12 @@ def resolve_device(device=None) -> torch.device:
     return torch.device(device)
 
 
+def _check_precision(cell, device):
+    """TF32 in name only would be recorded as something that it is not."""
+    if cell.precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
+        raise ValueError(f"precision 'tf32' needs an NVIDIA GPU of compute capability 8.0 or newer, not {device}; 'fp32' and 'bf16' run anywhere")
+
+
 def _driver() -> str | None:
     """The version of NVIDIA's driver; None where nvidia-smi is not to be had."""
     try:
@@ -199,13 +171,8 @@ def _driver() -> str | None:
 
 
 def _entry(cell, epoch, train_loss, test_loss, test_accuracy) -> dict:
-    passes = epoch * cell.K  # over the training examples
     return {
-        "epoch": epoch,
-        "iterations": passes * cell.minibatches,
-        # spaced reuse loads every minibatch again in each of its K passes
-        "samples": (passes if cell.reuse == "spaced" else epoch) * cell.examples,
-        "gradients": passes * cell.examples,
+        **counters(cell, epoch),
         "train_loss": _finite(train_loss),
         "test_loss": _finite(test_loss),
         # where the outputs are not numbers, their argmax predicts nothing
@@ -273,7 +240,7 @@ def _time(action, device, budget) -> float:
     return sorted(seconds)[len(seconds) // 2]
 
 
-def _code_digest() -> str:
+def _digest_code() -> str:
     """Of the files that decide the numbers: a checkpoint of another version is not continued."""
     digest = hashlib.sha256(torch.__version__.encode())
     for name in ("cell", "data", "model", "persistency", "training"):
@@ -281,10 +248,13 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
+CODE = _digest_code()  # of the code that runs, whatever becomes of the files meanwhile
+
+
 def _save_checkpoint(path, cell, model, optimizer, history, resumed):
     state = {
         "cell": cell.as_dict(),
-        "code": _code_digest(),
+        "code": CODE,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": history,
@@ -292,7 +262,8 @@ def _save_checkpoint(path, cell, model, optimizer, history, resumed):
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
+    # its digest in front: torch.load does not notice a changed byte
+    write_atomically(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 
 def _restore(path, cell, model, optimizer) -> tuple[list[dict], int]:
@@ -303,14 +274,22 @@ def _restore(path, cell, model, optimizer) -> tuple[list[dict], int]:
     if not path or not Path(path).exists():
         return [], 0
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["cell"] != cell.as_dict():
-            raise ValueError("it belongs to another cell")
-        if state["code"] != _code_digest():
-            raise ValueError("it was written by another version of the code")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    except Exception as error:  # a damaged file can raise anything
+        state = _read_checkpoint(path, cell)
+    except ValueError as error:
         warnings.warn(f"the checkpoint {path} is not used, the cell starts anew: {error}", stacklevel=3)
         return [], 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
     return state["history"], state["resumed"] + 1
+
+
+def _read_checkpoint(path, cell) -> dict:
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise ValueError("it is damaged")
+    state = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+    if state["cell"] != cell.as_dict():
+        raise ValueError("it belongs to another cell")
+    if state["code"] != CODE:
+        raise ValueError("it was written by another version of the code")
+    return state

@@ -26,5 +26,5 @@ def make_record(cell: Cell, diverged_at: int | None = None, accuracy=None, load:
                 "load": load,
             }
         )
-    environment = {"device": "Some GPU", "cuda": "13.0", "threads": 2, "torch": "2.14.1", "cpu": "Some CPU", "shared": was_shared(history, 2)}
+    environment = {"device": "Some GPU", "cuda": "13.0", "threads": 2, "torch": "2.14.1", "cpu": "Some CPU", "data_sha256": "0" * 64, "shared": was_shared(history, 2)}
     return Record(cell=cell, history=history, environment=environment, status="diverged" if diverged_at else "finished")

@@ -51,7 +51,7 @@ def test_minibatch_is_bounded_by_the_training_examples_used():
 def test_heldout_needs_images_that_are_left():
     cell = Cell(m=32, dataset="digits", train_size=1000, evaluate_on="heldout")
     assert cell.test_examples == 437
-    with pytest.raises(ValueError, match="train_size below 1437"):
+    with pytest.raises(ValueError, match="train_size below 1437, the training examples of digits, not None"):
         Cell(m=32, dataset="digits", evaluate_on="heldout")
     with pytest.raises(ValueError, match="test_size must be an int from 1 to 437"):
         Cell(m=32, dataset="digits", train_size=1000, evaluate_on="heldout", test_size=438)
@@ -139,7 +139,9 @@ def test_a_grid_is_every_combination(tmp_path):
         (GOOD.replace("kmu", "kμ"), "lr_policy must be"),
         (GOOD.replace("K: 2", "m: 32"), "the key 'm' is there twice"),
         (GOOD + "notebook: ../evil.ipynb\n", "notebook must be one of"),
-        ("base: 3\ncells:\n- {m: 32}\n", "must map fields"),
+        ("base: 3\ncells:\n- {m: 32}\n", "must map fields to values, not 3"),
+        ("base:\ncells:\n- {m: 32}\n", "must map fields to values, not None"),
+        (GOOD.replace("K: 2", "K: []"), "a list of values is empty"),
         ("cells: []\n", "not empty"),
         ("cells:\n- 32\n", "must map fields"),
         ("a: [", "not a readable grid"),
@@ -151,6 +153,12 @@ def test_a_bad_grid_is_refused_by_file_and_reason(tmp_path, text, message):
     with pytest.raises(ValueError) as error:
         grid(tmp_path, text)
     assert message in str(error.value) and "grid.yaml" in str(error.value)
+
+
+def test_a_grid_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    (tmp_path / "some.yaml").write_text(GOOD)
+    with pytest.raises(ValueError, match="nosuch.yaml: there is no such grid; the grids in .* are: some"):
+        load_grid(tmp_path / "nosuch.yaml")
 
 
 def test_the_projects_grids(project):

@@ -149,7 +149,7 @@ def test_a_download_that_fails_says_what_was_looked_for_and_how_to_mend_it(tmp_p
         load(Cell(m=1), tmp_path / "nowhere")
     for part in (FOLDER, str(tmp_path / "nowhere"), "no network", "set PERSIST_DATA", "https://", "unpack it in"):
         assert part in str(error.value)
-    assert os.listdir(tmp_path / "nowhere") == [], "nothing half-downloaded is left"
+    assert os.listdir(tmp_path) == [], "nothing half-downloaded is left"
 
 
 def test_a_missing_data_set_is_downloaded_by_torchvision(cifar10_root, tmp_path, monkeypatch):
@@ -167,6 +167,17 @@ def test_an_unwritable_or_absurd_root_is_an_error_too(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cifar-10-batches-py"):
         load(Cell(m=1), tmp_path / "file")
+
+
+@pytest.mark.parametrize("root", [5, ["data"], True])
+def test_a_root_that_is_no_path_is_refused(root):
+    with pytest.raises(ValueError, match="data_root must be the path of a folder"):
+        load(Cell(m=1), root)
+
+
+def test_a_tilde_is_ones_home(cifar10_root, monkeypatch):
+    monkeypatch.setenv("HOME", str(cifar10_root.parent))
+    assert len(load(Cell(m=1), f"~/{cifar10_root.name}").test.labels) == 10_000
 
 
 def test_digits_never_stand_in_for_cifar10(tmp_path, monkeypatch):

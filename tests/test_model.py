@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from persist import Cell
 from persist.model import ReducedAlexNet, build_model, flops_per_gradient
@@ -47,12 +48,11 @@ def test_flops_of_an_epoch(padding, tflop):
     assert per_gradient * 50_000 / 1e12 == pytest.approx(tflop, abs=0.05)
 
 
-def test_flops_by_hand():
-    """Forward: 2 per weight and output position; backward as much for the weights and, but in the first layer, for the inputs."""
-    positions = {"same": (32 * 32, 16 * 16, 8 * 8, 8 * 8, 8 * 8)}["same"]
-    weights = (64 * 3 * 121, 192 * 64 * 25, 384 * 192 * 9, 256 * 384 * 9, 256 * 256 * 9)
-    forward = [2 * p * w for p, w in zip(positions, weights)] + [2 * 4096 * 256, 2 * 256 * 10]
-    assert flops_per_gradient(Cell(m=1, padding="same")) == 3 * sum(forward) - forward[0]
+@pytest.mark.parametrize("fields", [{}, {"padding": "alexnet", "width": 0.3, "hidden_layers": 2}])
+def test_flops_are_what_pytorch_counts(fields):
+    with FlopCounterMode(display=False) as counter:
+        build_model(Cell(m=1, **fields))(torch.zeros(1, 3, 32, 32)).sum().backward()
+    assert flops_per_gradient(Cell(m=1, **fields)) == counter.get_total_flops()
 
 
 def test_weights_are_a_function_of_the_seed_alone():

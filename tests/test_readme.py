@@ -28,9 +28,10 @@ def test_a_table_has_a_row_per_record_and_says_what_ran():
     assert len([line for line in lines if line.startswith("| 32 |") or line.startswith("| 512 |")]) == 4
     assert "| 32 | 5 | µ | 0.7992 | 3 | 0.7992 | 675 | 15 |" in lines
     assert "| 512 | 5 | µ | - | - | diverged in epoch 1 | 15 | 5 |" in lines
-    assert "digits" in lines[-1] and "3 epochs;" in lines[-1] and "Some GPU" in lines[-1]
-    mixed = table([make_record(CELLS[0]), make_record(Cell(m=512, dataset="digits", epochs=9), load=9.0)])
-    assert "3 epochs at m = 32, 9 epochs at m = 512" in mixed and "Other work ran on the machine" in mixed
+    assert "digits" in lines[-1] and "Some GPU" in lines[-1] and "Other work" not in lines[-1]
+    mixed = table([make_record(CELLS[0]), make_record(Cell(m=512, dataset="digits", epochs=9, precision="bf16"), load=9.0)])
+    assert "| learning rate | epochs | precision |" in mixed and "| 512 | 1 | µ | 9 | bf16 |" in mixed
+    assert "Other work ran on the machine" in mixed
 
 
 def test_only_what_is_between_the_marks_changes(tmp_path):

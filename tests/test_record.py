@@ -57,19 +57,24 @@ def edit_history(index, **changes):
         (edit(status="fine"), "status must be one of finished, diverged, not 'fine'"),
         (edit(history=[]), "its history is empty"),
         (edit(resumed=-1), "resumed must be"),
-        (edit(environment=None), "environment"),
-        (lambda f: f["cell"].update(K=3), "gradients of epoch 1"),
+        (edit(environment=None), "its environment must say at least device"),
+        (edit(environment={}), "its environment must say at least device"),
+        (lambda f: f["cell"].update(K=3), "iterations of epoch 1"),
         (lambda f: f["cell"].update(K=0), "K must be an int"),
         (lambda f: f["cell"].pop("seed"), "all fields of a Cell"),
         (lambda f: f["cell"].update(speed=1), "all fields of a Cell"),
-        (lambda f: f["history"].pop(1), "the counters of epoch 2"),
+        (lambda f: f["history"].pop(1), "epoch of epoch 2 is 3"),
         (lambda f: f["history"].pop(), "it is finished, but has 2 of 3 epochs"),
-        (edit_history(0, epoch=7), "counters of epoch 1"),
+        (edit_history(0, epoch=7), "epoch of epoch 1 is 7, of its cell it is 1"),
+        (edit_history(0, samples=1), "samples of epoch 1 is 1, of its cell it is 1437"),
+        (edit_history(0, iterations=1), "iterations of epoch 1"),
+        (edit_history(1, train_seconds=0.5), "the clocks of epoch 2 run back"),
+        (edit_history(1, load=None), "load of epoch 2 is None"),
         (edit_history(0, test_accuracy=1.5), "test_accuracy of epoch 1 is 1.5"),
         (edit_history(1, test_loss="low"), "test_loss of epoch 2 is 'low'"),
         (edit_history(1, test_loss=None), "only the last epoch"),
         (edit_history(1, train_seconds=None), "train_seconds of epoch 2 is None"),
-        (edit_history(2, gradients=1), "epoch 3"),
+        (edit_history(2, gradients=1), "gradients of epoch 3"),
         (edit_history(1, extra=1), "entry 2 of its history"),
         (edit(status="diverged"), "only the last epoch"),
     ],
@@ -119,24 +124,38 @@ def test_to_table_has_a_row_per_record_and_epoch():
 
 
 def test_records_are_copied_but_never_over_a_different_one(tmp_path, capsys):
-    runs, results = tmp_path / "runs", tmp_path / "results"
-    saved(runs)
+    runs, results, grid = tmp_path / "runs", tmp_path / "results", tmp_path / "some.yaml"
     other = Cell(m=64, dataset="digits", epochs=1)
+    grid.write_text("base: {dataset: digits}\ncells:\n- {m: 32, K: 2, epochs: 3}\n- {m: 64, epochs: 1}\n")
+    saved(runs)
     saved(runs, make_record(other))
-    assert copy_records(runs, results) == sorted([CELL.name, other.name])
-    assert copy_records(runs, results) == [], "the same records again change nothing"
+    saved(runs, make_record(Cell(m=99, dataset="digits", epochs=1)))  # left over from an older grid
+    main([str(grid), str(runs), str(results)])
+    assert {r.cell for r in load_records(results)} == {CELL, other} and "2 records copied" in capsys.readouterr().out
+    assert copy_records(runs, results, [CELL, other]) == [], "the same records again change nothing"
     changed = copy.deepcopy(make_record(CELL))
     changed.history[0]["test_accuracy"] = 0.123
     saved(runs, changed)
     (results / f"{other.name}.json").unlink()
     with pytest.raises(SystemExit) as error:
-        main([str(runs), str(results)])
+        main([str(grid), str(runs), str(results)])
     assert CELL.name in str(error.value) and "REPLACE=1" in str(error.value)
     assert [p.stem for p in results.glob("*.json")] == [CELL.name], "nothing was copied"
     assert Record.load(results / f"{CELL.name}.json") == make_record(CELL)
-    main([str(runs), str(results), "--replace"])
+    main([str(grid), str(runs), str(results), "--replace"])
     assert Record.load(results / f"{CELL.name}.json") == changed
-    assert "2 records copied" in capsys.readouterr().out
+    (results / f"{CELL.name}.json").write_text("damaged")
+    with pytest.raises(RecordError, match="REPLACE=1"):
+        copy_records(runs, results, [CELL])
+    assert copy_records(runs, results, [CELL], replace=True) == [CELL.name]
+    with pytest.raises(SystemExit, match="there is no such grid; the grids in .* are: some"):
+        main([str(tmp_path / "nosuch.yaml"), str(runs), str(results)])
+
+
+def test_only_the_cells_asked_for_are_loaded(tmp_path):
+    saved(tmp_path)
+    (tmp_path / "other.json").write_text("not looked at")
+    assert load_records(tmp_path, [CELL]) == [make_record(CELL)] and load_records(tmp_path, []) == []
 
 
 def test_a_reader_never_sees_half_a_record(tmp_path):

@@ -68,10 +68,3 @@ def test_the_grids_use_the_rate_that_their_sweep_chose(project, name):
     assert {r.cell for r in records} == set(load_grid(project / "grids" / f"{name}-sweep.yaml").cells)
     cells = load_grid(project / "grids" / f"{name}.yaml").cells
     assert {c.lr for c in cells} == {choose_rate(records)} and {c.reduction for c in cells} == {r.cell.reduction for r in records}
-
-
-def test_with_the_mean_no_rate_of_the_sweep_bore_every_cell(project):
-    """What the README says of the mean at reduced scale."""
-    records = load_records(project / "results/reduced-sweep-mean")
-    assert {r.cell for r in records} == set(load_grid(project / "grids/reduced-sweep-mean.yaml").cells)
-    assert {r.cell.reduction for r in records} == {"mean"} and choose_rate(records) is None

@@ -1,0 +1,59 @@
+"""What notebooks/cell.ipynb does with one cell: say what will run, train it or show its record."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from persist.cell import Cell
+from persist.model import build_model, flops_per_gradient
+from persist.progress import Progress, duration
+from persist.record import Record
+from persist.training import estimate_seconds, train
+
+
+def describe(cell: Cell) -> str:
+    """What the cell is and what it takes, for people: its name, counts of one epoch, parameters and FLOPs."""
+    parameters = sum(p.numel() for p in build_model(cell).parameters())
+    flops, gradients = flops_per_gradient(cell), cell.K * cell.examples
+    return "\n".join(
+        [
+            cell.name,
+            f"network:    {cell.model}, {parameters:,} parameters, {flops / 1e6:,.1f} MFLOP per gradient (forward and backward)",
+            f"each epoch: {cell.minibatches:,} minibatches of up to {cell.m} examples, each used {cell.K} times ({cell.reuse}): "
+            f"{cell.K * cell.minibatches:,} iterations, {gradients:,} gradients",
+            f"in all:     {cell.epochs} epochs, {cell.epochs * gradients:,} gradients, {cell.epochs * gradients * flops / 1e12:,.3g} TFLOP",
+        ]
+    )
+
+
+def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=None, device=None) -> Record:
+    """The cell's record from results_dir; where there is none, or with force, train it, showing its progress, and save
+    it there. A run that was cut off goes on from its checkpoint, which lies beside meanwhile.
+
+    Raises ValueError, before anything trains, where results_dir cannot be written or force is not a bool.
+    """
+    if type(force) is not bool:
+        raise ValueError(f"force must be True or False, not {force!r}")
+    if not isinstance(results_dir, (str, os.PathLike)):
+        raise ValueError(f"results_dir must be the path of a folder, not {results_dir!r}")
+    path = Path(results_dir) / f"{cell.name}.json"
+    checkpoint = Path(results_dir) / "checkpoints" / f"{cell.name}.pt"
+    if path.exists() and not force:
+        print(f"{path} is there already and is shown; force=True trains it again")
+        return Record.load(path)
+    _check_writable(results_dir)
+    if force:
+        checkpoint.unlink(missing_ok=True)
+    print("expected:", duration(estimate_seconds(cell, data_root=data_root, device=device)), flush=True)
+    record = train(cell, data_root=data_root, device=device, checkpoint=checkpoint, on_epoch=Progress(cell))
+    record.save(path)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _check_writable(folder):
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"results_dir must be a folder that can be written, not {str(folder)!r}: {error.strerror}") from None
