@@ -2,6 +2,7 @@
 #   make reproduce [GRID=preview]   train a grid and draw its figures into runs/<grid>/
 #   make record GRID=...            keep finished records: runs/<grid>/ -> results/<grid>/
 #   make figures                    redraw figures/ from results/, without training
+#   make claims                     judge the paper's claims by results/, without training
 #   make test                       every check
 #   make notebooks                  run the committed notebooks anew and normalise them
 #   make lab                        JupyterLab
@@ -23,7 +24,7 @@ FLOCK := $(shell command -v flock)
 MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.execution \
   $(addprefix metadata.language_info.,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
 
-.PHONY: reproduce record figures test notebooks lab
+.PHONY: reproduce record figures claims test notebooks lab
 
 reproduce: $(READY)
 	@mkdir -p runs
@@ -36,6 +37,9 @@ record: $(READY)
 figures: $(READY)
 	python -m persist.figures results figures
 	python -m persist.readme results README.md
+
+claims: $(READY)
+	python -m persist.claims results grids README.md
 
 test: $(READY)
 	python -m pytest

@@ -55,6 +55,15 @@ def fill(text: str, results) -> str:
     return MARKED.sub(replace, text)
 
 
+def replace_marked(text: str, name: str, content: str) -> str:
+    """The text with what stands between `<!-- NAME -->` and `<!-- end -->` replaced. Raises ValueError without the marks."""
+    before, mark, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    if not mark or not end:
+        raise ValueError(f"the text has no place marked <!-- {name} --> ... <!-- end -->")
+    return before + mark + content + end + after
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m persist.readme", description="Write the README's tables from records.")
     parser.add_argument("results")

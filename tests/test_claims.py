@@ -1,0 +1,145 @@
+"""The paper's claims: each check on records made up so that it holds, and so that it fails."""
+
+import json
+import math
+import shutil
+
+import pytest
+
+from persist import Cell, load_grid
+from persist.claims import CLAIMS, Claim, judge, judge_all, main, to_markdown
+from helpers import make_record
+
+BY_NAME = {claim.name: claim for claim in CLAIMS}
+GRID = [
+    *((m, K, "constant") for m in (32, 256, 512) for K in (1, 2, 5)),
+    *((m, K, "kmu") for m in (32, 256, 512) for K in (2, 5)),
+]
+
+
+def history(m, K, policy):
+    """Accuracy and loss as the paper tells them: m = 32 overfits the sooner the larger K, m = 512 gains from K."""
+    if m == 32:
+        peak = {1: 80, 2: 50, 5: 30}[K]
+        top = {1: 0.6364, 2: 0.642, 5: 0.6445}[K]
+        speed, overfits = {1: 1, 2: 1.4, 5: 2.6}[K], {1: 60, 2: 30, 5: 10}[K]
+        return lambda e: top - 0.1 * max(0, e - peak) / 100 - 0.3 * math.exp(-e * speed / 20), lambda e: 1.0 + (0.8 * (e - overfits) / 100) ** 2
+    speed = K * (1.5 if policy == "kmu" else 1)
+    return lambda e: 0.62 + 0.004 * K - 0.5 * math.exp(-e * speed / 40), lambda e: 1.5 - 0.02 * K - 0.4 * (1 - math.exp(-e * speed / 40))
+
+
+def as_the_paper_says(change=lambda m, K, policy, entry: None, seconds=None, **fields):
+    """Records of every cell, after `change` has been applied to each entry of their histories."""
+    seconds = seconds or {(32, 1): 7, (32, 2): 11, (32, 5): 20}
+    records = []
+    for m, K, policy in GRID:
+        accuracy, loss = history(m, K, policy)
+        if m == 32 and policy == "kmu":
+            accuracy = lambda e, a=accuracy: a(e) + 0.03
+        record = make_record(Cell(m=m, K=K, lr_policy=policy, **fields), accuracy=accuracy)
+        for entry in record.history:
+            entry["test_loss"] = loss(entry["epoch"])
+            entry["train_seconds"] = entry["epoch"] * seconds.get((m, K), 5 + 0.1 * K)
+            entry["wall_seconds"] = entry["train_seconds"] + entry["epoch"]
+            change(m, K, policy, entry)
+        records.append(record)
+    return records
+
+
+def verdict(name, records, grid="paper"):
+    return judge(BY_NAME[name], records, grid)["verdict"]
+
+
+def test_where_all_is_as_the_paper_says_every_claim_is_reproduced():
+    verdicts = {claim.name: judge(claim, as_the_paper_says(), "paper") for claim in CLAIMS}
+    expected = dict.fromkeys(verdicts, "reproduced") | {"m32-best-K1": "used for the choice", "loading": "undecided"}
+    assert {name: v["verdict"] for name, v in verdicts.items()} == expected, verdicts
+
+
+def shift(m0, K0, key, amount, policy0=None):
+    def change(m, K, policy, entry):
+        if (m, K) == (m0, K0) and policy0 in (None, policy):
+            entry[key] += amount(entry["epoch"]) if callable(amount) else amount
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "name, records",
+    [
+        ("faster", as_the_paper_says(seconds={(256, 5): 30, (512, 5): 30})),
+        ("faster-per-epoch", as_the_paper_says(shift(512, 2, "test_accuracy", -0.05))),
+        ("generalises", as_the_paper_says(shift(512, 5, "test_accuracy", -0.1))),
+        ("competitive", as_the_paper_says(shift(256, 5, "test_accuracy", -0.05))),
+        ("final", as_the_paper_says(shift(32, 1, "test_accuracy", -0.12))),
+        ("m32-epochs", as_the_paper_says(shift(32, 5, "test_accuracy", -0.05))),
+        ("m32-no-gain", as_the_paper_says(seconds={(32, 1): 7, (32, 2): 7, (32, 5): 7})),
+        ("m32-ratio", as_the_paper_says(seconds={(32, 1): 7, (32, 5): 35})),
+        ("m32-best-K5", as_the_paper_says(shift(32, 5, "test_accuracy", 0.02))),
+        ("m32-best-K5", as_the_paper_says(shift(32, 5, "test_accuracy", lambda e: 0.01 * (e == 50)))),
+        ("m32-same-time", as_the_paper_says(seconds={(32, 1): 7, (32, 5): 35})),
+        ("m32-overfitting", as_the_paper_says(shift(32, 5, "test_loss", lambda e: -0.5 * (e == 90)))),
+        ("m32-overfitting-time", as_the_paper_says(seconds={(32, 1): 7, (32, 2): 11, (32, 5): 60})),
+        ("m256-overfitting", as_the_paper_says(shift(256, 5, "test_loss", lambda e: 0.005 * e))),
+        ("m256-time", as_the_paper_says(seconds={(256, 1): 5, (256, 5): 7})),
+        ("m512-time", as_the_paper_says(seconds={(512, 1): 5, (512, 5): 25})),
+        ("m512-winner", as_the_paper_says(shift(512, 2, "test_accuracy", 0.02))),
+        ("m512-winner", as_the_paper_says(shift(512, 5, "test_loss", 0.2))),
+        ("kmu-m32", as_the_paper_says(shift(32, 5, "test_accuracy", -0.1, "kmu"))),
+        ("kmu-m512", as_the_paper_says(shift(512, 2, "test_accuracy", -0.1, "kmu"))),
+        ("kmu-m256", as_the_paper_says(shift(256, 2, "test_accuracy", -0.1, "kmu"))),
+    ],
+)
+def test_each_claim_fails_where_the_records_contradict_it(name, records):
+    assert verdict(name, records) == "not reproduced"
+    if not BY_NAME[name].absolute:
+        assert verdict(name, records, "reduced") == "fails at this scale"
+
+
+def test_loading_is_judged_by_the_loader_alone():
+    assert verdict("loading", as_the_paper_says(pipeline="loader")) == "reproduced"
+    slow = as_the_paper_says(seconds={(m, K): 5 * K for m in (256, 512) for K in (1, 5)}, pipeline="loader")
+    assert verdict("loading", slow) == "not reproduced"
+
+
+def test_at_another_scale_nothing_is_reproduced():
+    words = {judge(claim, as_the_paper_says(), "reduced")["verdict"] for claim in CLAIMS}
+    assert words == {"holds at this scale", "undecided"}
+    assert judge(BY_NAME["final"], as_the_paper_says(), "reduced")["measured"] == "a number of the paper's own scale"
+
+
+def test_a_missing_record_a_busy_machine_and_a_diverged_cell_are_said():
+    assert judge(BY_NAME["m512-winner"], [], "paper")["measured"] == "no record of m = 512, K = 1"
+    busy = as_the_paper_says(lambda m, K, policy, entry: entry.update(load=9.0))
+    assert judge(BY_NAME["m32-ratio"], busy, "paper") | {"seeds": 0} == {
+        "claim": "m32-ratio", "grid": "paper", "verdict": "undecided", "seeds": 0,
+        "measured": "other work ran on the machine, its seconds say little",
+    }  # fmt: skip
+    assert verdict("m32-epochs", busy) == "reproduced", "accuracies do not depend on the load"
+    diverged = [make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K) == (512, 5) else r for r in as_the_paper_says()]
+    assert judge(BY_NAME["m512-winner"], diverged, "paper")["verdict"] == "not reproduced"
+    assert "m = 512, K = 5 diverged" in judge(BY_NAME["m512-winner"], diverged, "paper")["measured"]
+
+
+def test_claims_are_told_apart_and_say_where_they_stand():
+    assert len(BY_NAME) == len(CLAIMS) == 21
+    assert all(isinstance(claim, Claim) and claim.where and claim.text for claim in CLAIMS)
+
+
+def test_the_committed_verdicts_are_what_the_records_say(project):
+    verdicts = judge_all(project / "results", project / "grids")
+    assert json.loads((project / "results/claims.json").read_text()) == verdicts, "make claims"
+    assert to_markdown(verdicts) in (project / "README.md").read_text(), "make claims"
+
+
+def test_make_claims_needs_no_torch(project, tmp_path):
+    from test_imports import loaded_by
+
+    shutil.copytree(project / "results", tmp_path / "results")
+    (tmp_path / "README.md").write_text("a\n<!-- verdicts -->\n<!-- end -->\nb\n")
+    arguments = [str(tmp_path / "results"), str(project / "grids"), str(tmp_path / "README.md")]
+    loaded_by(f"from persist.claims import main; import io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()): main({arguments!r})", without=("torch", "torchvision"))
+    assert (tmp_path / "README.md").read_text().startswith("a\n<!-- verdicts -->\n| where | claim |")
+    (tmp_path / "README.md").write_text("no marks")
+    with pytest.raises(SystemExit, match="no place marked"):
+        main(arguments)
