@@ -19,9 +19,9 @@ def describe(cell: Cell) -> str:
         [
             cell.name,
             f"network:    {cell.model}, {parameters:,} parameters, {flops / 1e6:,.1f} MFLOP per gradient (forward and backward)",
-            f"each epoch: {cell.minibatches:,} minibatches of up to {cell.m} examples, each used {cell.K} times ({cell.reuse}): "
-            f"{cell.K * cell.minibatches:,} iterations, {gradients:,} gradients",
-            f"in all:     {cell.epochs} epochs, {cell.epochs * gradients:,} gradients, {cell.epochs * gradients * flops / 1e12:,.3g} TFLOP",
+            f"each epoch: minibatches of up to {cell.m} examples: {cell.minibatches:,}; uses of each ({cell.reuse}): {cell.K}; "
+            f"iterations: {cell.K * cell.minibatches:,}; gradients: {gradients:,}",
+            f"in all:     epochs: {cell.epochs}; gradients: {cell.epochs * gradients:,}; {cell.epochs * gradients * flops / 1e12:,.3g} TFLOP",
         ]
     )
 

@@ -34,6 +34,23 @@ def test_a_bad_value_is_refused_by_name(name, value):
     assert any(word in message for word in ("must be an int from", "must be one of", "must be a ")), "it says what is allowed"
 
 
+anything = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.complex_numbers(), st.text(), st.binary(), st.lists(st.integers()),
+    st.dictionaries(st.text(), st.integers()), st.sampled_from(["../../etc", "a/b", "test\0", "1e-3", "constant ", "NaN"]),
+)  # fmt: skip
+
+
+@given(st.sampled_from(Cell.fields()), anything)
+def test_any_value_is_taken_or_refused_by_name(name, value):
+    try:
+        cell = Cell(**{"m": 32, name: value})
+    except ValueError as error:
+        # evaluate_on and dataset bound other fields too
+        assert name in str(error) or name in ("dataset", "evaluate_on")
+    else:
+        assert Cell.from_dict(cell.as_dict()) == cell and "/" not in cell.name
+
+
 def test_every_choice_is_accepted():
     for name, values in CHOICES.items():
         for value in values:

@@ -81,7 +81,7 @@ def test_a_damaged_record_is_not_overwritten(tmp_path, never_trained):
 
 def test_description():
     text = describe(Cell(m=512, K=5, padding="alexnet"))
-    for part in ("m512-K5", "98 minibatches of up to 512", "490 iterations", "250,000 gradients", "100 epochs", "2.1e+04 TFLOP"):
+    for part in ("m512-K5", "minibatches of up to 512 examples: 98", "uses of each (consecutive): 5", "iterations: 490", "gradients: 250,000", "epochs: 100", "2.1e+04 TFLOP"):
         assert part in text, part
 
 
