@@ -1,4 +1,4 @@
-# Each target is one line of something well known; what they need is set up on first use, in .venv.
+# The commands of the README; what they need is set up on first use, in .venv.
 #   make reproduce [GRID=preview]   train a grid and draw its figures into runs/<grid>/
 #   make record GRID=...            keep finished records: runs/<grid>/ -> results/<grid>/
 #   make figures                    redraw figures/ from results/, without training
@@ -29,7 +29,8 @@ MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.executio
 reproduce: $(READY)
 	@mkdir -p runs
 	$(if $(FLOCK),@flock --nonblock runs/.lock true || echo "another make reproduce is running here: waiting for it")
-	$(if $(FLOCK),flock --no-fork runs/.lock) snakemake --profile profiles/default $(if $(FLOCK),--nolock) --config grid=$(OR_DEFAULT)
+	grid=$(OR_DEFAULT) && python -m persist.progress grids/$$grid.yaml runs/$$grid && \
+	exec $(if $(FLOCK),flock --no-fork runs/.lock) snakemake --profile profiles/default $(if $(FLOCK),--nolock) --config grid=$$grid
 
 record: $(READY)
 	grid=$(OR_DEFAULT) && python -m persist.record grids/$$grid.yaml runs/$$grid results/$$grid $(if $(REPLACE),--replace)

@@ -6,6 +6,7 @@ A cell has no inputs and is rerun only where its record is not there: never beca
 """
 
 import shutil
+import sys
 
 import yaml
 
@@ -59,5 +60,6 @@ rule read:
 
 
 onerror:
+    print(f"\nNot finished. What was trained is kept in {RUNS}; the same command goes on from there.\n", file=sys.stderr)
     # with the cells that are there; those that are missing are named in the figures
     shell(f"if ls {RUNS}/*.json > /dev/null 2>&1; then {READ}; fi")

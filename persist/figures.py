@@ -67,8 +67,13 @@ def figure_5(records) -> Figure:
 def draw_figure(number: int, records: list[Record]) -> Figure:
     """Figure 1, ..., 5. A K of the paper without a record is named in the figure; a diverged run is shown as such."""
     m, policy = FIGURES[number]
-    rate = "µ" if policy == "constant" else "kµ at the k-th use"
-    return _draw(f"Figure {number}: m = {m}, learning rate {rate}", select(records, m, policy))
+    return _draw(f"Figure {number}: {_title(m, policy)}", select(records, m, policy))
+
+
+def other_figures(records: list[Record]) -> dict[str, Figure]:
+    """Figures like the paper's for every other m and policy that the records have, by a name for their files."""
+    others = sorted({(r.cell.m, r.cell.lr_policy) for r in records} - set(FIGURES.values()))
+    return {f"m{m}" + ("" if policy == "constant" else f"-{policy}"): _draw(_title(m, policy), select(records, m, policy)) for m, policy in others}
 
 
 def varying(records: list[Record]) -> list[str]:
@@ -187,8 +192,10 @@ def deviation(cell: Cell) -> str:
 
 
 def draw_all(records: list[Record], folder) -> list[Path]:
-    """Write figure1.png, figure1.svg, ..., figure5.svg; the same records give the same files. Returns the paths."""
-    return [path for number in FIGURES for path in save(draw_figure(number, records), folder, f"figure{number}")]
+    """Write figure1.png, figure1.svg, ..., figure5.svg, and those of other_figures. The same records give the same
+    files. Returns the paths."""
+    figures = {f"figure{number}": draw_figure(number, records) for number in FIGURES} | other_figures(records)
+    return [path for name, figure in figures.items() for path in save(figure, folder, name)]
 
 
 def save(figure: Figure, folder, name: str) -> list[Path]:
@@ -200,6 +207,10 @@ def save(figure: Figure, folder, name: str) -> list[Path]:
         figure.savefig(paths[0], dpi=150, metadata={"Software": None})
         figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
     return paths
+
+
+def _title(m: int, policy: str) -> str:
+    return f"m = {m}, learning rate " + ("µ" if policy == "constant" else "kµ at the k-th use")
 
 
 def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:

@@ -7,6 +7,7 @@ from persist.cell import Cell
 
 KERNELS = (11, 5, 3, 3, 3)
 CHANNELS = (64, 192, 384, 256, 256)
+# of these kernels; with "same", (kernel - 1) / 2
 PADDINGS = {"same": (5, 2, 1, 1, 1), "alexnet": (2, 2, 1, 1, 1)}
 POOLED = (0, 1, 4)  # 2x2 max pooling with stride 2 follows these convolutions, as in AlexNet
 HIDDEN = 256

@@ -19,16 +19,21 @@ class Progress:
 
     def __init__(self, cell: Cell):
         self.cell, self.started, self.first = cell, time.monotonic(), None
-        self.bar = None
+        # Jupyter's server names the session of the kernels that it starts, papermill does not
+        self.bar = tqdm(total=cell.epochs, unit="epoch", file=sys.stdout) if "JPY_SESSION_NAME" in os.environ else None
 
     def __call__(self, entry: dict):
         numbers = f"test loss {_number(entry['test_loss'])}, accuracy {_number(entry['test_accuracy'])}"
-        self.first = self.first or entry["epoch"]  # a resumed run starts later
-        # Jupyter's server names the session of the kernels that it starts, papermill does not
-        if "JPY_SESSION_NAME" in os.environ:
-            self.bar = self.bar or tqdm(total=self.cell.epochs, initial=self.first - 1, unit="epoch", file=sys.stdout)
+        if self.first is None:
+            self.first = entry["epoch"]
+            if self.first > 1:
+                print(f"goes on after epoch {self.first - 1}, where a checkpoint was", flush=True)
+        if self.bar is not None:
+            if self.bar.n == 0:
+                self.bar.initial = self.bar.n = self.first - 1
             self.bar.set_description(numbers, refresh=False)
             self.bar.update(entry["epoch"] - self.bar.n)
+            self.bar.refresh()
             if entry["epoch"] == self.cell.epochs or entry["test_loss"] is None:
                 self.bar.close()
         else:
@@ -70,4 +75,7 @@ def _number(value) -> str:
 
 if __name__ == "__main__":
     path, folder = sys.argv[1:]
-    print(f"{Path(path).stem}: {grid_progress(load_grid(path).cells, folder)}", flush=True)
+    try:
+        print(f"{Path(path).stem}: {grid_progress(load_grid(path).cells, folder)}", flush=True)
+    except ValueError as error:
+        sys.exit(f"error: {error}")

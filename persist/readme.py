@@ -44,13 +44,12 @@ def what_ran(records: list[Record]) -> str:
 
 
 def fill(text: str, results) -> str:
-    """The text with every marked table made anew from its records; RecordError for one without records."""
+    """The text with every marked table made anew from its records; one without records stays as it is."""
 
     def replace(match):
-        records = load_records(Path(results) / match[2])
-        if not records:
-            raise RecordError(f"no records in {results}/{match[2]} for the table of that name")
-        return match[1] + table(records) + match[3]
+        folder = Path(results) / match[2]
+        records = load_records(folder) if folder.is_dir() else []
+        return match[1] + table(records) + match[3] if records else match[0]
 
     return MARKED.sub(replace, text)
 

@@ -8,7 +8,7 @@ from persist.cell import Cell
 from persist.model import build_model, flops_per_gradient
 from persist.progress import Progress, duration
 from persist.record import Record
-from persist.training import estimate_seconds, train
+from persist.training import CODE, estimate_seconds, train
 
 
 def describe(cell: Cell) -> str:
@@ -39,8 +39,11 @@ def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=Non
     path = Path(results_dir) / f"{cell.name}.json"
     checkpoint = Path(results_dir) / "checkpoints" / f"{cell.name}.pt"
     if path.exists() and not force:
+        record = Record.load(path)
         print(f"{path} is there already and is shown; force=True trains it again")
-        return Record.load(path)
+        if record.environment.get("code") != CODE:
+            print(f"note: another version of the code trained it (commit {record.environment.get('git_commit')})")
+        return record
     _check_writable(results_dir)
     if force:
         checkpoint.unlink(missing_ok=True)

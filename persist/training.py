@@ -46,6 +46,7 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=
         cuda=torch.version.cuda if device.type == "cuda" else None,
         threads=torch.get_num_threads(),
         driver=_driver() if device.type == "cuda" else None,
+        code=CODE,
     )
     with _arithmetic(cell.precision):
         pipeline = datasets.PIPELINES[cell.pipeline](cell, data.train, device)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from persist import Cell
-from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, main, mean_curve, select, summary
+from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, main, mean_curve, other_figures, select, summary
 from helpers import make_record
 
 BASE = dict(dataset="digits", epochs=4, lr=0.1, reduction="mean")
@@ -120,7 +120,7 @@ def test_other_work_on_the_machine_is_said_over_the_seconds():
 
 def test_pictures_are_the_same_for_the_same_records(tmp_path):
     first, second = draw_all(RECORDS, tmp_path / "a"), draw_all(list(reversed(RECORDS)), tmp_path / "b")
-    assert [p.name for p in first] == [f"figure{n}.{s}" for n in FIGURES for s in ("png", "svg")]
+    assert [p.name for p in first] == [f"{name}.{s}" for name in (*(f"figure{n}" for n in FIGURES), "m256-kmu") for s in ("png", "svg")]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second))
     picture = matplotlib.image.imread(first[0])
     assert picture.shape[0] > 900 and picture.shape[1] > 1200 and picture[..., :3].std() > 0.05
@@ -138,6 +138,14 @@ def test_nothing_runs_over_the_edge(tmp_path):
     for artist in (figure._supxlabel, *figure.legends, *(ax.yaxis.label for ax in figure.axes)):
         box = artist.get_window_extent()
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, artist
+
+
+def test_an_m_of_ones_own_gets_a_figure_of_its_own():
+    own = [make_record(Cell(m=64, K=K, **BASE)) for K in (1, 3)]
+    assert other_figures(RECORDS).keys() == {"m256-kmu"}
+    figures = other_figures(own)
+    assert figures.keys() == {"m64"} and "m = 64, learning rate µ" in text_of(figures["m64"])
+    assert "K = 3: best" in text_of(figures["m64"]) and len(curves_of(figures["m64"].axes[0])) == 2
 
 
 def test_one_record_alone():
@@ -163,6 +171,6 @@ def test_make_figures_draws_every_grid_but_the_sweeps(tmp_path, capsys):
     sweep.save(tmp_path / "results" / "preview-sweep" / f"{sweep.cell.name}.json")
     main([str(tmp_path / "results"), str(tmp_path / "figures")])
     assert [p.name for p in (tmp_path / "figures").iterdir()] == ["preview"]
-    assert len(list((tmp_path / "figures" / "preview").iterdir())) == 10
+    assert len(list((tmp_path / "figures" / "preview").iterdir())) == 12
     with pytest.raises(SystemExit, match="error: "):
         main([str(tmp_path / "nowhere"), str(tmp_path / "figures")])

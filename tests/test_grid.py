@@ -166,5 +166,6 @@ def processes_in(folder):
 def test_a_bad_grid_is_refused_before_anything_trains(workshop):
     (workshop / "grids/bad.yaml").write_text(f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 0]}}\n")
     run = reproduce(workshop, "bad")
-    assert run.returncode != 0 and "grids/bad.yaml: K must be an int from 1 to 1000000, not 0" in run.stdout + run.stderr
+    assert run.returncode != 0 and run.stderr.startswith("error: grids/bad.yaml: K must be an int from 1 to 1000000, not 0 (in ")
+    assert reproduce(workshop, "nosuch").stderr.startswith("error: grids/nosuch.yaml: there is no such grid; the grids in grids are: bad, paper")
     assert not state(workshop / "runs")

@@ -2,7 +2,6 @@ import pytest
 
 from persist import Cell
 from persist.readme import fill, main, table
-from persist.record import RecordError
 from helpers import make_record
 
 CELLS = [Cell(m=m, K=K, dataset="digits", epochs=3) for m in (32, 512) for K in (1, 5)]
@@ -43,5 +42,8 @@ def test_only_what_is_between_the_marks_changes(tmp_path):
     text = readme.read_text()
     assert text == f"before\n<!-- table: some -->\n{table([record])}<!-- end -->\nafter\n"
     assert fill(text, tmp_path / "results") == text
-    with pytest.raises(RecordError):
-        fill("<!-- table: other -->\n<!-- end -->", tmp_path / "results")
+    assert fill("<!-- table: other -->\nold\n<!-- end -->", tmp_path / "results") == "<!-- table: other -->\nold\n<!-- end -->"
+    next((tmp_path / "results/some").iterdir()).write_text("damaged")
+    with pytest.raises(SystemExit, match="is not a record"):
+        main([str(tmp_path / "results"), str(readme)])
+    assert readme.read_text() == text

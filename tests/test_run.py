@@ -23,8 +23,8 @@ def test_a_cell_is_trained_once_and_again_only_by_force(tmp_path, capsys):
     first = train_or_load(SMALL, tmp_path)
     assert [p.name for p in tmp_path.glob("*.json")] == [f"{SMALL.name}.json"]
     assert capsys.readouterr().out.count("m=32 K=1: epoch") == 3
-    again = train_or_load(SMALL, tmp_path)
-    assert again == first and "force=True" in capsys.readouterr().out
+    again, out = train_or_load(SMALL, tmp_path), capsys.readouterr().out
+    assert again == first and "force=True" in out and "another version" not in out
     forced = train_or_load(SMALL, tmp_path, force=True)
     assert forced != first and [e["test_loss"] for e in forced.history] == [e["test_loss"] for e in first.history]
     assert not list((tmp_path / "checkpoints").glob("*"))
@@ -47,12 +47,13 @@ def test_an_interrupted_cell_goes_on(tmp_path, monkeypatch):
     assert record.resumed == 1 and len(record.history) == 3 and not list((tmp_path / "checkpoints").glob("*"))
 
 
-def test_a_record_is_shown_where_nothing_can_be_written(tmp_path, never_trained, monkeypatch):
+def test_a_record_is_shown_where_nothing_can_be_written(tmp_path, never_trained, monkeypatch, capsys):
     from helpers import make_record
 
     make_record(SMALL).save(tmp_path / f"{SMALL.name}.json")
     monkeypatch.setattr(run, "_check_writable", lambda folder: pytest.fail("it tried to write"))
     assert train_or_load(SMALL, tmp_path) == make_record(SMALL)
+    assert "another version of the code trained it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("force", ["false", 0, None, 1])
