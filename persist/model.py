@@ -59,11 +59,13 @@ def flops_per_gradient(cell: Cell) -> int:
     Convolutions and linear layers only. Forward: 2 for each weight at each position of the output. Backward: as much
     again for the gradient of the weights, and as much for that of the inputs, which the first layer does not need.
     """
-    with torch.device("meta"):
-        model = ReducedAlexNet(width=cell.width, padding=cell.padding, hidden_layers=cell.hidden_layers)
-        x, forward = torch.empty(1, *IMAGE), []
-        for layer in model:
-            x = layer(x)
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                forward.append(2 * layer.weight.numel() * x[0, 0].numel())
+    side, forward = IMAGE[1], []
+    for layer in build_model(cell):
+        if isinstance(layer, nn.Conv2d):
+            side += 2 * layer.padding[0] - layer.kernel_size[0] + 1
+            forward.append(2 * layer.weight.numel() * side * side)
+        elif isinstance(layer, nn.MaxPool2d):
+            side //= 2
+        elif isinstance(layer, nn.Linear):
+            forward.append(2 * layer.weight.numel())
     return 3 * sum(forward) - forward[0]

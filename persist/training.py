@@ -126,7 +126,7 @@ def evaluate(cell: Cell, model, images, labels) -> tuple[float, float]:
     return float(loss) / len(labels), int(correct) / len(labels)
 
 
-def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 0.5) -> float:
+def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 0.3) -> float:
     """Seconds that train(cell) is expected to take, evaluations included, from a measurement of about `budget` seconds
     on a throwaway model."""
     device = resolve_device(device)
