@@ -121,6 +121,12 @@ def test_a_missing_record_a_busy_machine_and_a_diverged_cell_are_said():
     assert "m = 512, K = 5 diverged" in judge(BY_NAME["m512-winner"], diverged, "paper")["measured"]
 
 
+def test_who_overfits_first_is_undecided_while_losses_still_fall():
+    falling = as_the_paper_says(lambda m, K, policy, entry: entry.update(test_loss=2 - 0.01 * entry["epoch"]) if K < 5 else None)
+    measured = judge(BY_NAME["m32-overfitting"], falling, "paper")
+    assert measured["verdict"] == "undecided" and measured["measured"] == "the loss still falls in the last epoch for K = 1, 2"
+
+
 def test_claims_are_told_apart_and_say_where_they_stand():
     assert len(BY_NAME) == len(CLAIMS) == 21
     assert all(isinstance(claim, Claim) and claim.where and claim.text for claim in CLAIMS)
