@@ -81,25 +81,26 @@ def test_a_run_that_diverges_stops_there_and_says_so(lr, tmp_path):
     assert Record.load(tmp_path / "r.json") == record
 
 
+def settings():
+    return (
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.backends.cudnn.benchmark,
+        torch.is_grad_enabled(),
+    )
+
+
 def test_the_callers_settings_come_back():
-    before = (
-        torch.backends.cuda.matmul.fp32_precision,
-        torch.backends.cudnn.conv.fp32_precision,
-        torch.are_deterministic_algorithms_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
-        torch.backends.cudnn.benchmark,
-        torch.is_grad_enabled(),
-    )
+    def stop(entry):
+        assert settings() != before, "they are changed while it trains"
+        raise RuntimeError("stop")
+
+    before = settings()
     with pytest.raises(RuntimeError, match="stop"):
-        train(SMALL, on_epoch=lambda entry: (_ for _ in ()).throw(RuntimeError("stop")))
-    assert before == (
-        torch.backends.cuda.matmul.fp32_precision,
-        torch.backends.cudnn.conv.fp32_precision,
-        torch.are_deterministic_algorithms_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
-        torch.backends.cudnn.benchmark,
-        torch.is_grad_enabled(),
-    )
+        train(SMALL, on_epoch=stop)
+    assert settings() == before
 
 
 @pytest.mark.parametrize("precision, expected", [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
