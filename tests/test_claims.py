@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from persist import Cell, load_grid
+from persist import Cell
 from persist.claims import CLAIMS, Claim, judge, judge_all, main, to_markdown
 from helpers import make_record
 
