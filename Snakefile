@@ -19,6 +19,8 @@ CELLS = {cell.name: cell for cell in GRID.cells}
 PICTURES = {
     "notebooks/figures.ipynb": [f"figure{n}.{suffix}" for n in range(1, 6) for suffix in ("png", "svg")],
     "notebooks/sweep.ipynb": ["sweep.png", "sweep.svg"],
+    "notebooks/readings.ipynb": ["readings.png", "readings.svg"],
+    "notebooks/controls.ipynb": ["controls.png", "controls.svg"],
 }[GRID.notebook]
 # A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
 GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""

@@ -14,8 +14,8 @@ from persist.persistency import LR_POLICIES
 # Name -> (training examples, test examples).
 DATASETS = {"cifar10": (50_000, 10_000), "digits": (1_437, 360)}
 
-# What can read a grid's records: Figures 1-5, or the choice of a learning rate.
-NOTEBOOKS = ("notebooks/figures.ipynb", "notebooks/sweep.ipynb")
+# What can read a grid's records: Figures 1-5, the choice of a learning rate, of a reading of the text, and the controls.
+NOTEBOOKS = ("notebooks/figures.ipynb", "notebooks/sweep.ipynb", "notebooks/readings.ipynb", "notebooks/controls.ipynb")
 
 CHOICES = {
     "lr_policy": LR_POLICIES,
@@ -137,15 +137,18 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The cells of one grid, and the notebook that reads their records once they are there."""
+    """The cells of one grid, the notebook that reads their records once they are there, and the grid, if any, whose
+    records it reads beside them."""
 
     cells: list[Cell]
     notebook: str
+    beside: str | None = None
 
 
 def load_grid(path) -> Grid:
     """Read a grid: ``base`` holds the fields that all cells share; each entry of ``cells`` gives the others, where a
-    list stands for one cell per value (several lists: every combination); ``notebook`` (default: the figures').
+    list stands for one cell per value (several lists: every combination); ``notebook`` (default: the figures');
+    ``beside`` (default: none) names another grid in the same folder.
 
     Raises ValueError, naming the file and what is wrong, for an unknown key, an invalid cell or a duplicate cell.
     """
@@ -157,10 +160,13 @@ def load_grid(path) -> Grid:
         raise ValueError(f"{path}: there is no such grid; the grids in {path.parent} are: {there}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable grid: {error}") from None
-    if not isinstance(grid, dict) or set(grid) - {"base", "cells", "notebook"} or not isinstance(grid.get("cells"), list) or not grid["cells"]:
-        raise ValueError(f"{path}: a grid has the keys 'base' and 'notebook' (optional) and 'cells' (a list, not empty), and no others")
+    if not isinstance(grid, dict) or set(grid) - {"base", "cells", "notebook", "beside"} or not isinstance(grid.get("cells"), list) or not grid["cells"]:
+        raise ValueError(f"{path}: a grid has the keys 'base', 'notebook' and 'beside' (optional) and 'cells' (a list, not empty), and no others")
     if grid.get("notebook", NOTEBOOKS[0]) not in NOTEBOOKS:
         raise ValueError(f"{path}: notebook must be one of {', '.join(NOTEBOOKS)}, not {grid['notebook']!r}")
+    beside = grid.get("beside")
+    if "beside" in grid and beside not in (others := [other.stem for other in sorted(path.parent.glob("*.yaml")) if other.stem != path.stem]):
+        raise ValueError(f"{path}: beside must name another grid of {path.parent} ({', '.join(others) or 'none'}), not {beside!r}")
     base, cells = grid.get("base", {}), []
     for entry in (base, *grid["cells"]):
         if not isinstance(entry, dict):
@@ -177,7 +183,7 @@ def load_grid(path) -> Grid:
             if cell in cells:
                 raise ValueError(f"{path}: the cell {cell.name} is there twice (again in {entry})")
             cells.append(cell)
-    return Grid(cells, grid.get("notebook", NOTEBOOKS[0]))
+    return Grid(cells, grid.get("notebook", NOTEBOOKS[0]), beside)
 
 
 class _StrictLoader(yaml.SafeLoader):
