@@ -58,5 +58,5 @@ lab: $(READY)
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, not " + sys.version.split()[0] + "; name one with make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install -q --disable-pip-version-check --constraint constraints.txt --editable '.[grid,test]'
+	.venv/bin/python -m pip install -q --disable-pip-version-check --constraint constraints.txt --editable '.[grid,test,bench]'
 	touch $@

@@ -35,7 +35,7 @@ def test_every_dependency_is_pinned_within_its_range(pins, requirements):
 
 def test_what_is_installed_is_what_is_pinned(pins):
     """`make` installed the pins with pip, as conda would: every package that the project needs has that version here."""
-    needed, todo = set(), [("persist", frozenset({"grid", "test"}))]
+    needed, todo = set(), [("persist", frozenset({"grid", "test", "bench"}))]
     while todo:
         name, extras = todo.pop()
         for text in importlib.metadata.requires(name) or []:
@@ -56,7 +56,7 @@ def test_environment_yml_installs_the_package_with_these_pins(project):
     assert environment["name"] == "persist" and environment["channels"] == ["conda-forge"]
     *conda, pip = environment["dependencies"]
     assert conda == ["python=3.11", "pip", "make"]
-    assert pip == {"pip": ["--constraint constraints.txt", "--editable .[grid,test]"]}
+    assert pip == {"pip": ["--constraint constraints.txt", "--editable .[grid,test,bench]"]}
 
 
 def test_pip_accepts_the_lines_of_environment_yml(project, tmp_path):
@@ -77,7 +77,7 @@ def test_pip_accepts_the_lines_of_environment_yml(project, tmp_path):
 
 def test_the_makefile_uses_the_pins(project):
     text = (project / "Makefile").read_text()
-    assert "--constraint constraints.txt --editable '.[grid,test]'" in text
+    assert "--constraint constraints.txt --editable '.[grid,test,bench]'" in text
 
 
 def test_versions_are_in_step(project):
