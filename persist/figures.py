@@ -125,19 +125,20 @@ def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]
 
 def best(runs: list[Record]) -> tuple[float, int, float] | None:
     """(accuracy, epoch, seconds) of the best epoch of the mean curve of runs; None where no epoch has an accuracy."""
+    top = _best_point(runs)
+    return top and (top["test_accuracy"], top["epoch"], top["train_seconds"])
+
+
+def _best_point(runs) -> dict | None:
     points = [p for p in mean_curve(runs) if p["test_accuracy"] is not None]
-    if not points:
-        return None
-    top = max(points, key=lambda p: p["test_accuracy"])  # the first of equals
-    return top["test_accuracy"], top["epoch"], top["train_seconds"]
+    return max(points, key=lambda p: p["test_accuracy"], default=None)  # the first of equals
 
 
 def mean_curve(runs: list[Record]) -> list[dict]:
     """The mean of the runs' histories epoch by epoch, as far as all of them go; None where one of them is."""
-    quantities = ("epoch", "train_seconds", "test_accuracy", "test_loss")
+    counts, measured = ("epoch", "iterations", "samples", "gradients"), ("train_seconds", "test_accuracy", "test_loss")
     return [
-        {q: None if any(e[q] is None for e in entries) else statistics.fmean(e[q] for e in entries) for q in quantities}
-        | {"epoch": entries[0]["epoch"]}
+        {q: entries[0][q] for q in counts} | {q: None if any(e[q] is None for e in entries) else statistics.fmean(e[q] for e in entries) for q in measured}
         for entries in zip(*(run.history for run in runs))
     ]
 
@@ -221,21 +222,20 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
     for row, (quantity, ylabel) in zip(axes, PANELS):
         for ax, (clock, _) in zip(row, CLOCKS):
             for K, runs in sorted(curves.items()):
-                _draw_curve(ax, runs, clock, quantity, *styles[K])
-            ax.grid(alpha=0.25)
-            ax.spines[["top", "right"]].set_visible(False)
+                draw_curve(ax, runs, clock, quantity, *styles[K])
         row[0].set_ylabel(ylabel.format(_evaluated_on(curves)))
     for ax, (_, xlabel) in zip(axes[1], CLOCKS):
         ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     _draw_legend(figure, title, curves, styles)
-    if shared := [run for runs in curves.values() for run in runs if was_shared(run.history, run.environment["threads"])]:
-        axes[0, 0].set_title(f"other work ran on the machine during {_count(len(shared), 'run')}", fontsize="small", color="#B00020")
+    warn_of_shared(axes[0, 0], [run for runs in curves.values() for run in runs])
     figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
     return figure
 
 
-def _draw_curve(ax, runs, clock, quantity, color, line):
+def draw_curve(ax, runs: list[Record], clock: str, quantity: str, color: str, line):
+    """One quantity of a record's history against another, of one run per seed, with their mean. A cross ends a run that
+    diverged; a circle marks the best accuracy."""
     for run in runs:
         points = [(e[clock], e[quantity]) for e in run.history if e[quantity] is not None]
         ax.plot(*zip(*points) if points else ((), ()), color=color, ls=line, lw=1.6 if len(runs) == 1 else 0.7, alpha=1 if len(runs) == 1 else 0.4)
@@ -244,9 +244,16 @@ def _draw_curve(ax, runs, clock, quantity, color, line):
     if len(runs) > 1:
         points = [(p[clock], p[quantity]) for p in mean_curve(runs) if p[quantity] is not None]
         ax.plot(*zip(*points) if points else ((), ()), color=color, ls=line, lw=1.8)
-    if quantity == "test_accuracy" and (top := best(runs)):
-        accuracy, epoch, seconds = top
-        ax.plot(epoch if clock == "epoch" else seconds, accuracy, marker="o", ms=7, mfc="none", mew=1.6, color=color)
+    if quantity == "test_accuracy" and (top := _best_point(runs)):
+        ax.plot(top[clock], top[quantity], marker="o", ms=7, mfc="none", mew=1.6, color=color)
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def warn_of_shared(ax, runs: list[Record]):
+    """A title for the panel over seconds, where its times say little."""
+    if shared := [run for run in runs if was_shared(run)]:
+        ax.set_title(f"other work ran on the machine during {_count(len(shared), 'run')}", fontsize="small", color="#B00020")
 
 
 def _draw_legend(figure, title, curves, styles):

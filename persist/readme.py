@@ -38,7 +38,7 @@ def what_ran(records: list[Record]) -> str:
         f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {cell.precision}. "
         f"{describe_hardware(records)}, torch {', '.join(sorted({e['torch'] for e in environments}))}. One run per row."
     )
-    if any(was_shared(record.history, record.environment["threads"]) for record in records):
+    if any(was_shared(record) for record in records):
         text += " Other work ran on the machine meanwhile: the seconds say little."
     return text
 

@@ -194,11 +194,12 @@ def environment(device: str | None, data_sha256: str, **more) -> dict:
     }
 
 
-def was_shared(history: list[dict], threads: int) -> bool:
-    """Whether other work seems to have run on the machine meanwhile: a load above the threads that the run itself used.
-    Its times then say little."""
-    loads = [entry["load"] for entry in history]
-    return statistics.median(loads) > threads + 0.5
+def was_shared(record: Record) -> bool:
+    """Whether other work seems to have run on the machine meanwhile: a load above what the run itself makes. Its times
+    then say little. A run on a GPU keeps one thread busy; the workers of a loader come on top, and are not told from others."""
+    threads = record.environment["threads"]
+    own = 1 if record.environment["cuda"] and record.cell.pipeline == "resident" else threads
+    return statistics.median(entry["load"] for entry in record.history) > own + 0.5
 
 
 def write_atomically(path, content: bytes):

@@ -1,6 +1,7 @@
 """train(cell) -> Record: the one training loop."""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import math
@@ -71,13 +72,9 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=
                 saved = time.monotonic()
             if on_epoch:
                 on_epoch(entry)
-    return Record(
-        cell=cell,
-        history=history,
-        environment={**where, "shared": was_shared(history, torch.get_num_threads())},
-        status="diverged" if _diverged(history[-1]) else "finished",
-        resumed=resumed,
-    )
+    status = "diverged" if _diverged(history[-1]) else "finished"
+    record = Record(cell=cell, history=history, environment=where, status=status, resumed=resumed)
+    return dataclasses.replace(record, environment={**where, "shared": was_shared(record)})
 
 
 def train_epoch(cell: Cell, model, optimizer, batches) -> float:

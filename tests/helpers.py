@@ -3,7 +3,6 @@
 import math
 
 from persist import Cell, Record
-from persist.record import was_shared
 
 
 def make_record(cell: Cell, diverged_at: int | None = None, accuracy=None, load: float = 1.0, seconds: float = 1.0) -> Record:
@@ -26,5 +25,5 @@ def make_record(cell: Cell, diverged_at: int | None = None, accuracy=None, load:
                 "load": load,
             }
         )
-    environment = {"device": "Some GPU", "cuda": "13.0", "threads": 2, "torch": "2.14.1", "cpu": "Some CPU", "data_sha256": "0" * 64, "shared": was_shared(history, 2)}
+    environment = {"device": "Some GPU", "cuda": "13.0", "threads": 2, "torch": "2.14.1", "cpu": "Some CPU", "data_sha256": "0" * 64}
     return Record(cell=cell, history=history, environment=environment, status="diverged" if diverged_at else "finished")
