@@ -36,7 +36,7 @@ record: $(READY)
 	grid=$(OR_DEFAULT) && python -m persist.record grids/$$grid.yaml runs/$$grid results/$$grid $(if $(REPLACE),--replace)
 
 figures: $(READY)
-	python -m persist.figures results figures
+	python -m persist.draw results grids figures
 	python -m persist.readme results README.md
 
 claims: $(READY)
@@ -48,8 +48,7 @@ test: $(READY)
 # cell.ipynb in an empty folder, so that it trains and does not show an older run of yours
 notebooks: $(READY)
 	papermill notebooks/cell.ipynb notebooks/cell.ipynb --cwd $$(mktemp -d) --log-level ERROR
-	papermill notebooks/figures.ipynb notebooks/figures.ipynb --log-level ERROR
-	papermill notebooks/sweep.ipynb notebooks/sweep.ipynb --log-level ERROR
+	for notebook in $(filter-out notebooks/cell.ipynb,$(wildcard notebooks/*.ipynb)); do papermill $$notebook $$notebook --log-level ERROR || exit 1; done
 	nbstripout --keep-output --keep-count --keep-id --extra-keys '$(MACHINE_KEYS)' notebooks/*.ipynb
 
 lab: $(READY)

@@ -17,21 +17,25 @@ GRID = load_grid(f"grids/{NAME}.yaml")
 RUNS = f"runs/{NAME}"
 CELLS = {cell.name: cell for cell in GRID.cells}
 PICTURES = {
-    "notebooks/figures.ipynb": [f"figure{n}.{suffix}" for n in range(1, 6) for suffix in ("png", "svg")],
-    "notebooks/sweep.ipynb": ["sweep.png", "sweep.svg"],
-    "notebooks/readings.ipynb": ["readings.png", "readings.svg"],
-    "notebooks/controls.ipynb": ["controls.png", "controls.svg"],
+    "notebooks/figures.ipynb": [f"figure{n}" for n in range(1, 6)],
+    "notebooks/sweep.ipynb": ["sweep"],
+    "notebooks/readings.ipynb": ["readings"],
+    "notebooks/controls.ipynb": [f"controls-m{m}{policy}" for m in sorted({cell.m for cell in GRID.cells}) for policy in ("", "-kmu")],
 }[GRID.notebook]
+# The records of the grid beside it, if it has one: those trained here, else the recorded ones
+BESIDE = next((folder for folder in (f"runs/{GRID.beside}", f"results/{GRID.beside}") if any(Path(folder).glob("*.json"))), None)
 # A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
 GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
 READ = f"papermill {GRID.notebook} {RUNS}/{Path(GRID.notebook).name} -p grid grids/{NAME}.yaml -p records_dir {RUNS} -p figures_dir {RUNS} --log-level ERROR --no-progress-bar"
+if GRID.beside:
+    READ += f" -y 'beside_dir: {BESIDE or 'null'}'"
 
 
 rule all:
     input:
         # the records too: one that was deleted is trained again, although the pictures are there
         expand(f"{RUNS}/{{name}}.json", name=CELLS),
-        expand(f"{RUNS}/{{picture}}", picture=PICTURES),
+        expand(f"{RUNS}/{{picture}}.{{suffix}}", picture=PICTURES, suffix=("png", "svg")),
 
 
 rule cell:
@@ -56,7 +60,7 @@ rule read:
     input:
         expand(f"{RUNS}/{{name}}.json", name=CELLS),
     output:
-        expand(f"{RUNS}/{{picture}}", picture=PICTURES),
+        expand(f"{RUNS}/{{picture}}.{{suffix}}", picture=PICTURES, suffix=("png", "svg")),
     shell:
         "{READ}"
 

@@ -9,6 +9,7 @@ the machine. A check over several m or K holds where it holds for all of them.
 
 import argparse
 import bisect
+import collections
 import dataclasses
 import json
 import math
@@ -331,6 +332,27 @@ def recorded(results, grids, name: str) -> list[Record]:
     """The committed records of a grid's cells; none where it was never run."""
     folder = Path(results) / name
     return load_records(folder, load_grid(Path(grids) / f"{name}.yaml").cells) if folder.is_dir() else []
+
+
+def claims_table(verdicts: list[dict], grid: str):
+    """One row per claim: where it stands, its text, the verdict over one grid, what was measured (a pandas DataFrame whose
+    cells are shown in full)."""
+    import pandas as pd
+
+    by = {verdict["claim"]: verdict for verdict in verdicts if verdict["grid"] == grid}
+    rows = [(claim.where, claim.text, by[claim.name]["verdict"], by[claim.name]["measured"]) for claim in CLAIMS]
+    table = pd.DataFrame(rows, columns=["where", "claim", "verdict", "measured, or why it is undecided"])
+    # a fixed uuid: the same table gives the same HTML
+    return table.style.set_uuid(grid).hide().set_properties(**{"text-align": "left", "vertical-align": "top"})
+
+
+def count_verdicts(verdicts: list[dict]) -> str:
+    """How many claims have which verdict, one line per grid."""
+    lines = []
+    for grid in dict.fromkeys(verdict["grid"] for verdict in verdicts):
+        counts = collections.Counter(verdict["verdict"] for verdict in verdicts if verdict["grid"] == grid)
+        lines.append(f"{grid}: " + ", ".join(f"{word}: {n}" for word, n in counts.most_common()))
+    return "\n".join(lines)
 
 
 def to_markdown(verdicts: list[dict]) -> str:

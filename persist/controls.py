@@ -80,10 +80,15 @@ def comparison_table(controls: list[Record], beside: list[Record]) -> pd.DataFra
 def describe_controls(controls: list[Record], beside: list[Record]) -> str:
     """One paragraph per m: what the controls show, and how sure one can be."""
     table = comparison_table(controls, beside)
+    if table.empty:
+        return ""
     paragraphs = []
     for m, rows in table.groupby("m"):
-        against = {name: [f"{row['control']} is {row['the control is']} ({row['difference']:+.4f} ± {row['±']:.4f})" for _, row in of.iterrows()] for name, of in rows.groupby("against", sort=False)}
-        text = ". ".join(f"Against {name}: " + "; ".join(items) for name, items in against.items())
+        sentences = []
+        for other, against in rows.groupby("against", sort=False):
+            items = [f"{row['control']} is {row['the control is']} ({row['difference']:+.4f} ± {row['±']:.4f})" for _, row in against.iterrows()]
+            sentences.append(f"Against {other}: " + "; ".join(items))
+        text = ". ".join(sentences)
         missing = sorted(set(ARMS) - set(arms(controls, beside, m)))
         paragraphs.append(f"m = {m} ({describe_pairs(int(rows['pairs'].min()))} of each arm). {text}." + (f" No record of {', '.join(missing)}." if missing else ""))
     return "\n\n".join(paragraphs)

@@ -1,12 +1,7 @@
-"""Figures 1-5 of the paper, drawn from records. Reads records only; imports no torch.
+"""Figures 1-5 of the paper, drawn from records. Reads records only; imports no torch."""
 
-    python -m persist.figures results figures       (what `make figures` runs)
-"""
-
-import argparse
 import dataclasses
 import statistics
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from persist.cell import DATASETS, Cell
-from persist.record import Record, RecordError, load_records, was_shared
+from persist.record import Record, was_shared
 
 # Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
 FIGURES = {1: (32, "constant"), 2: (256, "constant"), 3: (512, "constant"), 4: (32, "kmu"), 5: (512, "kmu")}
@@ -192,10 +187,13 @@ def deviation(cell: Cell) -> str:
     return f"not the paper's {', '.join(different)}" if different else "at the paper's scale"
 
 
-def draw_all(records: list[Record], folder) -> list[Path]:
-    """Write figure1.png, figure1.svg, ..., figure5.svg, and those of other_figures. The same records give the same
-    files. Returns the paths."""
-    figures = {f"figure{number}": draw_figure(number, records) for number in FIGURES} | other_figures(records)
+def draw_all(records: list[Record]) -> dict[str, Figure]:
+    """Name of a file -> its figure: figure1, ..., figure5, and those of other_figures."""
+    return {f"figure{number}": draw_figure(number, records) for number in FIGURES} | other_figures(records)
+
+
+def save_all(figures: dict[str, Figure], folder) -> list[Path]:
+    """Write every figure by its name; returns the paths."""
     return [path for name, figure in figures.items() for path in save(figure, folder, name)]
 
 
@@ -295,21 +293,3 @@ def _runs_per_curve(curves) -> str:
 
 def _count(n, noun) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.figures", description="Draw the figures of every grid that has records.")
-    parser.add_argument("results", help="folder with one folder of records per grid")
-    parser.add_argument("figures", help="folder for the pictures, one folder per grid")
-    options = parser.parse_args(arguments)
-    try:
-        grids = {folder.name: load_records(folder) for folder in sorted(Path(options.results).iterdir()) if folder.is_dir()}
-    except (RecordError, OSError) as error:
-        sys.exit(f"error: {error}")
-    for name, records in grids.items():
-        if any(record.cell.evaluate_on == "test" for record in records):  # the others are sweeps, on held-out images
-            print(*draw_all(records, Path(options.figures) / name), sep="\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from persist import Cell
-from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, main, mean_curve, other_figures, select, summary
+from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, mean_curve, other_figures, save_all, select, summary
 from helpers import make_record
 
 BASE = dict(dataset="digits", epochs=4, lr=0.1, reduction="mean")
@@ -119,7 +119,7 @@ def test_other_work_on_the_machine_is_said_over_the_seconds():
 
 
 def test_pictures_are_the_same_for_the_same_records(tmp_path):
-    first, second = draw_all(RECORDS, tmp_path / "a"), draw_all(list(reversed(RECORDS)), tmp_path / "b")
+    first, second = save_all(draw_all(RECORDS), tmp_path / "a"), save_all(draw_all(list(reversed(RECORDS))), tmp_path / "b")
     assert [p.name for p in first] == [f"{name}.{s}" for name in (*(f"figure{n}" for n in FIGURES), "m256-kmu") for s in ("png", "svg")]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second))
     picture = matplotlib.image.imread(first[0])
@@ -162,15 +162,3 @@ def test_summary_has_a_row_per_record():
     assert len(summary([make_record(CELLS[0], diverged_at=1)])) == 1
     two = [make_record(dataclasses.replace(CELLS[0], precision=p, epochs=e)) for p, e in (("fp32", 2), ("tf32", 3))]
     assert list(summary(two)["precision"]) == ["fp32", "tf32"] and list(summary(two)["epochs"]) == [2, 3]
-
-
-def test_make_figures_draws_every_grid_but_the_sweeps(tmp_path, capsys):
-    for record in RECORDS:
-        record.save(tmp_path / "results" / "preview" / f"{record.cell.name}.json")
-    sweep = make_record(Cell(m=32, train_size=1000, evaluate_on="heldout", **BASE))
-    sweep.save(tmp_path / "results" / "preview-sweep" / f"{sweep.cell.name}.json")
-    main([str(tmp_path / "results"), str(tmp_path / "figures")])
-    assert [p.name for p in (tmp_path / "figures").iterdir()] == ["preview"]
-    assert len(list((tmp_path / "figures" / "preview").iterdir())) == 12
-    with pytest.raises(SystemExit, match="error: "):
-        main([str(tmp_path / "nowhere"), str(tmp_path / "figures")])

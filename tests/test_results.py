@@ -3,7 +3,8 @@
 import pytest
 
 from persist import load_grid, load_records
-from persist.figures import draw_all
+from persist.draw import figures_of
+from persist.figures import save_all
 
 GRIDS = ("preview", "reduced", "preview-sweep", "reduced-sweep", "reduced-sweep-mean")
 
@@ -24,9 +25,9 @@ def test_records_hold_no_path_of_a_machine(project):
         assert "/" not in path.read_text(), path
 
 
-@pytest.mark.parametrize("name", [name for name in GRIDS if "sweep" not in name])
+@pytest.mark.parametrize("name", GRIDS)
 def test_the_committed_figures_are_drawn_from_these_records(project, name, tmp_path):
-    drawn = draw_all(load_records(project / "results" / name), tmp_path)
+    drawn = save_all(figures_of(load_grid(project / "grids" / f"{name}.yaml"), project / "results", name), tmp_path)
     assert {p.name for p in drawn} == {p.name for p in (project / "figures" / name).iterdir()}
     for path in drawn:
         committed = project / "figures" / name / path.name

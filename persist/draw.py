@@ -1,0 +1,54 @@
+"""Every committed picture, drawn from the records of its grid and from nothing else. Imports no torch.
+
+    python -m persist.draw results grids figures        (what `make figures` runs)
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from persist.cell import Grid, load_grid
+from persist.controls import draw_controls
+from persist.figures import draw_all, save_all
+from persist.readings import draw_readings
+from persist.record import Record, RecordError, load_records
+from persist.sweep import draw_sweep
+
+# The notebook that reads a grid's records -> name of a file -> its figure.
+FIGURES = {
+    "notebooks/figures.ipynb": lambda records, beside: draw_all(records),
+    "notebooks/sweep.ipynb": lambda records, beside: {"sweep": draw_sweep(records)},
+    "notebooks/readings.ipynb": lambda records, beside: {"readings": draw_readings([*beside, *records])},
+    "notebooks/controls.ipynb": lambda records, beside: draw_controls(records, beside),
+}
+
+
+def load_grid_records(grid: Grid, results, name: str) -> tuple[list[Record], list[Record]]:
+    """The committed records of a grid's cells, and those of the grid beside it (none where it has none)."""
+    beside = Path(results) / str(grid.beside)
+    return load_records(Path(results) / name, grid.cells), load_records(beside) if grid.beside and beside.is_dir() else []
+
+
+def figures_of(grid: Grid, results, name: str) -> dict[str, Figure]:
+    """Name of a file -> its figure, of one grid's committed records."""
+    return FIGURES[grid.notebook](*load_grid_records(grid, results, name))
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m persist.draw", description="Draw the figures of every grid that has records.")
+    parser.add_argument("results", help="folder with one folder of records per grid")
+    parser.add_argument("grids", help="folder with the grids")
+    parser.add_argument("figures", help="folder for the pictures, one folder per grid")
+    options = parser.parse_args(arguments)
+    try:
+        for folder in sorted(path for path in Path(options.results).iterdir() if path.is_dir()):
+            grid = load_grid(Path(options.grids) / f"{folder.name}.yaml")
+            print(*save_all(figures_of(grid, options.results, folder.name), Path(options.figures) / folder.name), sep="\n")
+    except (RecordError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
