@@ -37,7 +37,7 @@ record: $(READY)
 
 figures: $(READY)
 	python -m persist.draw results grids figures
-	python -m persist.readme results README.md
+	python -m persist.readme results grids README.md
 
 claims: $(READY)
 	python -m persist.claims results grids README.md

@@ -18,11 +18,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from persist.cell import load_grid
 from persist.compare import Gap, accuracy_gap, best_accuracy, describe_pairs, final_accuracy, mean_accuracy
 from persist.figures import select
 from persist.readme import replace_marked
-from persist.record import Record, RecordError, load_records, was_shared, write_atomically
+from persist.record import Record, RecordError, load_grid_records, was_shared, write_atomically
 
 PAPER = ("paper", "paper-seeds")  # only these grids are the paper's experiment
 CLEAR = 0.01  # a gain in accuracy below which nothing is clearly better
@@ -323,15 +322,10 @@ def judge_all(results, grids) -> list[dict]:
     """The verdict on every claim over the paper's grid (with its seeds) and over `reduced`, as far as they are recorded."""
     verdicts = []
     for names in (PAPER, ("reduced",)):
-        records = [record for name in names for record in recorded(results, grids, name)]
+        run = [name for name in names if (Path(results) / name).is_dir()]
+        records = [record for name in run for record in load_grid_records(results, grids, name)[0]]
         verdicts += [judge(claim, records, names[0]) for claim in CLAIMS]
     return verdicts
-
-
-def recorded(results, grids, name: str) -> list[Record]:
-    """The committed records of a grid's cells; none where it was never run."""
-    folder = Path(results) / name
-    return load_records(folder, load_grid(Path(grids) / f"{name}.yaml").cells) if folder.is_dir() else []
 
 
 def claims_table(verdicts: list[dict], grid: str):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from persist.cell import Grid, load_grid
+from persist.cell import load_grid
 from persist.controls import draw_controls
 from persist.figures import draw_all, save_all
 from persist.readings import draw_readings
-from persist.record import Record, RecordError, load_records
+from persist.record import RecordError, load_grid_records
 from persist.sweep import draw_sweep
 
 # The notebook that reads a grid's records -> name of a file -> its figure.
@@ -25,15 +25,9 @@ FIGURES = {
 }
 
 
-def load_grid_records(grid: Grid, results, name: str) -> tuple[list[Record], list[Record]]:
-    """The committed records of a grid's cells, and those of the grid beside it (none where it has none)."""
-    beside = Path(results) / str(grid.beside)
-    return load_records(Path(results) / name, grid.cells), load_records(beside) if grid.beside and beside.is_dir() else []
-
-
-def figures_of(grid: Grid, results, name: str) -> dict[str, Figure]:
+def figures_of(name: str, results, grids) -> dict[str, Figure]:
     """Name of a file -> its figure, of one grid's committed records."""
-    return FIGURES[grid.notebook](*load_grid_records(grid, results, name))
+    return FIGURES[load_grid(Path(grids) / f"{name}.yaml").notebook](*load_grid_records(results, grids, name))
 
 
 def main(arguments=None):
@@ -44,8 +38,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         for folder in sorted(path for path in Path(options.results).iterdir() if path.is_dir()):
-            grid = load_grid(Path(options.grids) / f"{folder.name}.yaml")
-            print(*save_all(figures_of(grid, options.results, folder.name), Path(options.figures) / folder.name), sep="\n")
+            print(*save_all(figures_of(folder.name, options.results, options.grids), Path(options.figures) / folder.name), sep="\n")
     except (RecordError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -1,8 +1,8 @@
 """The tables of the README, written from records by a command and never by hand.
 
-    python -m persist.readme results README.md       (what `make figures` runs)
+    python -m persist.readme results grids README.md       (what `make figures` runs)
 
-Between `<!-- table: NAME -->` and `<!-- end -->` stands the table of the records in results/NAME.
+Between `<!-- table: NAME -->` and `<!-- end -->` stands the table of the records of the grid NAME.
 """
 
 import argparse
@@ -10,8 +10,11 @@ import re
 import sys
 from pathlib import Path
 
+from persist.cell import load_grid
+from persist.controls import comparison_table, describe_controls
 from persist.figures import best, describe_data, describe_hardware, describe_model, describe_step, varying
-from persist.record import Record, RecordError, load_records, was_shared, write_atomically
+from persist.readings import describe_reading, readings_table
+from persist.record import Record, RecordError, load_grid_records, was_shared, write_atomically
 
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -20,7 +23,7 @@ def table(records: list[Record]) -> str:
     """A Markdown table, one row per record, and under it what ran."""
     fields = varying(records)
     heads = ["m", "K", "learning rate", *fields, "best test accuracy", "at epoch", "final test accuracy", "iterations", "seconds"]
-    rows = [heads, ["---:"] * len(heads)]
+    rows = []
     for record in sorted(records, key=lambda r: (r.cell.lr_policy, r.cell.m, r.cell.K, r.cell.name)):
         cell, last, top = record.cell, record.history[-1], best([record])
         accuracy, epoch = (f"{top[0]:.4f}", top[1]) if top else ("-", "-")
@@ -28,7 +31,44 @@ def table(records: list[Record]) -> str:
         rate = "µ" if cell.lr_policy == "constant" else "kµ"
         special = [getattr(cell, field) for field in fields]
         rows.append([cell.m, cell.K, rate, *special, accuracy, epoch, final, f"{last['iterations']:,}", f"{last['train_seconds']:.0f}"])
-    return "\n".join([*("| " + " | ".join(map(str, row)) + " |" for row in rows), "", what_ran(records), ""])
+    return f"{markdown(heads, rows)}\n{what_ran(records)}\n"
+
+
+def markdown(heads, rows) -> str:
+    """A table in Markdown; the columns of numbers are set to the right."""
+    marks = ["---:" if all(isinstance(row[i], (int, float)) or str(row[i])[:1] in "0123456789+-" for row in rows) else "---" for i in range(len(heads))]
+    return "".join("| " + " | ".join(map(str, row)) + " |\n" for row in (heads, marks, *rows))
+
+
+def controls(records: list[Record], beside: list[Record]) -> str:
+    """The comparisons of the controls with reuse, what they show in words, and what ran."""
+    table = comparison_table(records, beside)
+    rows = [
+        (row["m"], row["control"], row["against"], row["in common"], f"{row['best accuracy']:.4f}", f"{row['of the other']:.4f}", f"{row['difference']:+.4f} ± {row['±']:.4f}", row["the control is"])
+        for _, row in table.iterrows()
+    ]
+    heads = ["m", "control", "against", "in common", "best accuracy", "of the other", "difference", "the control is"]
+    return f"{markdown(heads, rows)}\n{describe_controls(records, beside)}\n\n{what_ran(beside)}\n"
+
+
+def readings(records: list[Record], beside: list[Record]) -> str:
+    """What became of each reading."""
+    table = readings_table([*beside, *records])
+    heads = ["reading", "m", "K", "minibatches", "outcome", "last loss", "best accuracy"]
+    rows = [
+        (describe_reading((row["reduction"], row["padding"], row["scaling"], row["hidden_layers"])), row["m"], row["K"], f"{row['minibatches']:,}", row["outcome"],
+         "not finite" if row["last loss"] != row["last loss"] else f"{row['last loss']:.3f}", f"{row['best accuracy']:.4f}")
+        for _, row in table.iterrows()
+    ]  # fmt: skip
+    return f"{markdown(heads, rows)}\n{describe_data(records[0].cell)}. {describe_hardware(records)}. One run per row.\n"
+
+
+# The notebook that reads a grid's records -> its table in the README.
+TABLES = {
+    "notebooks/figures.ipynb": lambda records, beside: table(records),
+    "notebooks/readings.ipynb": readings,
+    "notebooks/controls.ipynb": controls,
+}
 
 
 def what_ran(records: list[Record]) -> str:
@@ -43,13 +83,14 @@ def what_ran(records: list[Record]) -> str:
     return text
 
 
-def fill(text: str, results) -> str:
+def fill(text: str, results, grids) -> str:
     """The text with every marked table made anew from its records; one without records stays as it is."""
 
     def replace(match):
-        folder = Path(results) / match[2]
-        records = load_records(folder) if folder.is_dir() else []
-        return match[1] + table(records) + match[3] if records else match[0]
+        if not (Path(results) / match[2]).is_dir():
+            return match[0]
+        make = TABLES[load_grid(Path(grids) / f"{match[2]}.yaml").notebook]
+        return match[1] + make(*load_grid_records(results, grids, match[2])) + match[3]
 
     return MARKED.sub(replace, text)
 
@@ -66,11 +107,12 @@ def replace_marked(text: str, name: str, content: str) -> str:
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m persist.readme", description="Write the README's tables from records.")
     parser.add_argument("results")
+    parser.add_argument("grids")
     parser.add_argument("readme")
     options = parser.parse_args(arguments)
     try:
-        write_atomically(options.readme, fill(Path(options.readme).read_text(), options.results).encode())
-    except (RecordError, OSError) as error:
+        write_atomically(options.readme, fill(Path(options.readme).read_text(), options.results, options.grids).encode())
+    except (RecordError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(options.readme)
 

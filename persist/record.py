@@ -142,6 +142,14 @@ def load_records(folder, cells=None) -> list[Record]:
     return records
 
 
+def load_grid_records(results, grids, name: str) -> tuple[list[Record], list[Record]]:
+    """The records in results/<name> of the cells of grids/<name>.yaml, and those of the grid beside it (none where it has
+    none, or that was never run). Raises RecordError or ValueError, naming the file, for what is damaged or not there."""
+    grid = load_grid(Path(grids) / f"{name}.yaml")
+    beside = Path(results) / str(grid.beside)
+    return load_records(Path(results) / name, grid.cells), load_records(beside) if grid.beside and beside.is_dir() else []
+
+
 def to_table(records):
     """One row per record and epoch: the cell's fields, the history's, `cell_name` and `status` (a pandas DataFrame)."""
     import pandas as pd

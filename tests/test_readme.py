@@ -1,6 +1,6 @@
 import pytest
 
-from persist import Cell
+from persist import Cell, load_grid
 from persist.readme import fill, main, table
 from helpers import make_record
 
@@ -9,7 +9,7 @@ CELLS = [Cell(m=m, K=K, dataset="digits", epochs=3) for m in (32, 512) for K in 
 
 def test_the_readme_is_what_its_records_say(project):
     text = (project / "README.md").read_text()
-    assert fill(text, project / "results") == text, "make figures"
+    assert fill(text, project / "results", project / "grids") == text, "make figures"
     assert "<!-- table: reduced -->\n| m | K |" in text and "<!-- table: preview -->\n| m | K |" in text
 
 
@@ -33,17 +33,33 @@ def test_a_table_has_a_row_per_record_and_says_what_ran():
     assert "Other work ran on the machine" in mixed
 
 
+def test_the_tables_of_controls_and_readings(project, tmp_path):
+    for name in ("reduced", "reduced-controls", "readings-start"):
+        for cell in load_grid(project / "grids" / f"{name}.yaml").cells:
+            record = make_record(cell, diverged_at=1 if cell.reduction == "sum" and cell.m == 512 and cell.K == 1 else None)
+            record.save(tmp_path / name / f"{cell.name}.json")
+    text = fill("<!-- table: reduced-controls -->\n<!-- end -->\n<!-- table: readings-start -->\n<!-- end -->", tmp_path, project / "grids")
+    lines = text.splitlines()
+    [row] = [line for line in lines if line.startswith("| 32 | K = 1 with 5µ | K = 5 |")]
+    assert row.endswith("| better |") or row.endswith("| worse |") or row.endswith("| not told apart |")
+    assert any(line.startswith("m = 512 (one run of each arm). Against K = 5: K = 1 is worse") for line in lines)
+    assert "| sum of the gradients, padding 'same', inputs 'unit', one hidden layer | 512 | 1 | 10 | diverged in epoch 1 | not finite | 0.0000 |" in lines
+    assert "5120 of the 50000 training images" in text and "10240 of the 50000 training images" in text
+
+
 def test_only_what_is_between_the_marks_changes(tmp_path):
     record = make_record(CELLS[0])
     record.save(tmp_path / "results/some/" / f"{record.cell.name}.json")
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids/some.yaml").write_text("base: {dataset: digits, epochs: 3}\ncells: [{m: 32}]\n")
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- table: some -->\nold\n<!-- end -->\nafter\n")
-    main([str(tmp_path / "results"), str(readme)])
+    main([str(tmp_path / "results"), str(tmp_path / "grids"), str(readme)])
     text = readme.read_text()
     assert text == f"before\n<!-- table: some -->\n{table([record])}<!-- end -->\nafter\n"
-    assert fill(text, tmp_path / "results") == text
-    assert fill("<!-- table: other -->\nold\n<!-- end -->", tmp_path / "results") == "<!-- table: other -->\nold\n<!-- end -->"
+    assert fill(text, tmp_path / "results", tmp_path / "grids") == text
+    assert fill("<!-- table: other -->\nold\n<!-- end -->", tmp_path / "results", tmp_path / "grids") == "<!-- table: other -->\nold\n<!-- end -->"
     next((tmp_path / "results/some").iterdir()).write_text("damaged")
     with pytest.raises(SystemExit, match="is not a record"):
-        main([str(tmp_path / "results"), str(readme)])
+        main([str(tmp_path / "results"), str(tmp_path / "grids"), str(readme)])
     assert readme.read_text() == text

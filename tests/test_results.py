@@ -27,7 +27,7 @@ def test_records_hold_no_path_of_a_machine(project):
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_the_committed_figures_are_drawn_from_these_records(project, name, tmp_path):
-    drawn = save_all(figures_of(load_grid(project / "grids" / f"{name}.yaml"), project / "results", name), tmp_path)
+    drawn = save_all(figures_of(name, project / "results", project / "grids"), tmp_path)
     assert {p.name for p in drawn} == {p.name for p in (project / "figures" / name).iterdir()}
     for path in drawn:
         committed = project / "figures" / name / path.name
