@@ -9,6 +9,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from persist.compare import accuracy_gap, best_accuracy, describe_pairs, final_accuracy
 from persist.figures import PANELS, caption, draw_curve, warn_of_shared
@@ -70,7 +71,7 @@ def comparison_table(controls: list[Record], beside: list[Record]) -> pd.DataFra
                 {
                     "m": m, "control": name, "against": other, "in common": common,
                     "best accuracy": _mean(best_accuracy, found[name]), "of the other": _mean(best_accuracy, found[other]),
-                    "difference": gap.mean, "±": gap.margin, "the control is": _words(gap), "pairs": gap.pairs,
+                    "difference": gap.mean, "±": gap.margin, "the control": _words(found[name], gap), "pairs": gap.pairs,
                     "final accuracy": _mean(final_accuracy, found[name]), "final of the other": _mean(final_accuracy, found[other]),
                 }
             )  # fmt: skip
@@ -86,7 +87,7 @@ def describe_controls(controls: list[Record], beside: list[Record]) -> str:
     for m, rows in table.groupby("m"):
         sentences = []
         for other, against in rows.groupby("against", sort=False):
-            items = [f"{row['control']} is {row['the control is']} ({row['difference']:+.4f} ± {row['±']:.4f})" for _, row in against.iterrows()]
+            items = [f"{row['control']} {row['the control']} ({row['difference']:+.4f} ± {row['±']:.4f})" for _, row in against.iterrows()]
             sentences.append(f"Against {other}: " + "; ".join(items))
         text = ". ".join(sentences)
         missing = sorted(set(ARMS) - set(arms(controls, beside, m)))
@@ -122,8 +123,10 @@ def _mean(quantity, runs) -> float:
     return sum(map(quantity, runs)) / len(runs)
 
 
-def _words(gap) -> str:
-    return "better" if gap.low > 0 else "worse" if gap.high < 0 else "not told apart"
+def _words(runs, gap) -> str:
+    if all(run.status == "diverged" for run in runs):
+        return "diverged"
+    return "is better" if gap.low > 0 else "is worse" if gap.high < 0 else "is not told apart"
 
 
 def _draw(title, found) -> Figure:
@@ -137,6 +140,8 @@ def _draw(title, found) -> Figure:
         row[0].set_ylabel(ylabel.format("test set"))
     for ax, (_, xlabel) in zip(axes[1], AXES):
         ax.set_xlabel(xlabel)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     warn_of_shared(axes[0, -1], [run for runs in found.values() for run in runs])
     lines = [Line2D([], [], color=ARMS[name][1], ls=ARMS[name][2], label=_legend(name, of_arm)) for name, of_arm in found.items()]
     figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=4, frameon=False, handlelength=3)

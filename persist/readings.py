@@ -10,6 +10,7 @@ for the choice is never called reproduced.
 """
 
 import argparse
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ UNIT_BEST, UNIT_EPOCH, UNIT_FINAL = 0.0068, 10, 0.02
 LEARNS = 0.2  # test accuracy, twice that of chance
 SCALING_COLORS = {"channel": "#0072B2", "symmetric": "#D55E00", "unit": "#009E73"}
 PADDING_LINES = {"alexnet": "-", "same": "--"}
+CHANCE = {"test_accuracy": 0.1, "test_loss": math.log(10)}
 PANELS = (("test_accuracy", "accuracy on the test set"), ("test_loss", "loss on the test set"))
 STAGE_TWO = """# The two readings nearest to the paper at m = 32, K = 1, written by persist/readings.py from results/readings: does
 # m = 512 train, and what does K = 5 give?
@@ -114,29 +116,28 @@ def ruled_out(records: list[Record]) -> list[tuple]:
 
 
 def draw_readings(records: list[Record]) -> Figure:
-    """Accuracy and loss of K = 1 against iterations: the sum of the gradients (left) and the mean (right), a row for each m."""
+    """Accuracy and loss of K = 1 against iterations: a row for each m, columns for the sum and the mean of the gradients."""
     records = [record for record in records if record.cell.K == 1]
     sizes = sorted({record.cell.m for record in records})
-    figure = Figure(figsize=(16, 1.6 + 3 * len(sizes)), layout="constrained")
-    for row, m in zip(figure.subplots(len(sizes), 4, squeeze=False), sizes):
-        for column, (reduction, (quantity, ylabel)) in enumerate((r, p) for r in ("sum", "mean") for p in PANELS):
-            ax = row[column]
-            for record in (r for r in records if (r.cell.m, r.cell.reduction) == (m, reduction)):
-                color, line = _style(record.cell)
-                draw_curve(ax, [record], "iterations", quantity, color, line)
+    reductions = sorted({record.cell.reduction for record in records}, reverse=True)  # sum, mean
+    figure = Figure(figsize=(8 * len(reductions), 2 + 3 * len(sizes)), layout="constrained")
+    for row, m in zip(figure.subplots(len(sizes), 2 * len(reductions), squeeze=False), sizes):
+        for ax, (reduction, (quantity, ylabel)) in zip(row, itertools.product(reductions, PANELS)):
+            for record in records:
+                if (record.cell.m, record.cell.reduction) == (m, reduction):
+                    draw_curve(ax, [record], "iterations", quantity, *_style(record.cell))
+            ax.axhline(CHANCE[quantity], color="#888888", lw=0.8)
             ax.set(title=f"{reduction} of the gradients, m = {m}", ylabel=ylabel, xlabel="iterations")
             if quantity == "test_loss":
-                ax.axhline(math.log(10), color="#888888", lw=0.8)  # chance
                 ax.set_ylim(top=min(ax.get_ylim()[1], 5))
-            else:
-                ax.axhline(0.1, color="#888888", lw=0.8)
-    figure.legend(handles=_legend(records), loc="outside upper center", ncols=4, frameon=False, handlelength=3)
+    figure.legend(handles=_legend(records), loc="outside upper center", ncols=6, frameon=False, handlelength=3)
     cell = records[0].cell
-    figure.supxlabel(
-        f"{describe_data(cell)}. Reduced AlexNet, width {cell.width:g}; µ = {cell.lr:g}, momentum {cell.momentum:g}; {cell.precision}; K = 1. {describe_hardware(records)}. "
-        "One run per curve (seed 0). Cross: diverged there or in the next epoch. Grey: chance.",
-        fontsize="small", ha="left", x=0.01,
-    )  # fmt: skip
+    caption = [
+        f"{describe_data(cell)}. Reduced AlexNet, width {cell.width:g}.",
+        f"K = 1, µ = {cell.lr:g}, momentum {cell.momentum:g}, {cell.precision}. {describe_hardware(records)}. One run per curve (seed 0).",
+        "Cross: the last epoch before it diverged. Circle: the best accuracy. Grey: chance.",
+    ]
+    figure.supxlabel("\n".join(caption), fontsize="small", ha="left", x=0.01)
     return figure
 
 

@@ -44,10 +44,10 @@ def controls(records: list[Record], beside: list[Record]) -> str:
     """The comparisons of the controls with reuse, what they show in words, and what ran."""
     table = comparison_table(records, beside)
     rows = [
-        (row["m"], row["control"], row["against"], row["in common"], f"{row['best accuracy']:.4f}", f"{row['of the other']:.4f}", f"{row['difference']:+.4f} ± {row['±']:.4f}", row["the control is"])
+        (row["m"], row["control"], row["against"], row["in common"], f"{row['best accuracy']:.4f}", f"{row['of the other']:.4f}", f"{row['difference']:+.4f} ± {row['±']:.4f}", row["the control"])
         for _, row in table.iterrows()
     ]
-    heads = ["m", "control", "against", "in common", "best accuracy", "of the other", "difference", "the control is"]
+    heads = ["m", "control", "against", "in common", "best accuracy", "of the other", "difference", "the control"]
     return f"{markdown(heads, rows)}\n{describe_controls(records, beside)}\n\n{what_ran(beside)}\n"
 
 
