@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from persist import load_grid, load_records
+from helpers import make_record
 
 TINY = "{dataset: digits, train_size: 64, test_size: 20, width: 0.03, padding: alexnet, epochs: 2, lr: 0.01}"
 
@@ -163,9 +164,24 @@ def processes_in(folder):
     return found
 
 
+@pytest.mark.parametrize("grid, pictures", [("reduced-controls", ["controls-m32", "controls-m512-kmu"]), ("readings-start", ["readings"])])
+def test_another_notebook_reads_a_grid_that_names_it(workshop, grid, pictures):
+    """Its records are there already; those of the grid beside it come from results/ where none were trained here."""
+    for cell in load_grid(workshop / f"grids/{grid}.yaml").cells:
+        make_record(cell).save(workshop / f"runs/{grid}/{cell.name}.json")
+    for cell in load_grid(workshop / "grids/reduced.yaml").cells:
+        make_record(cell).save(workshop / f"results/reduced/{cell.name}.json")
+    run = reproduce(workshop, grid)
+    assert run.returncode == 0, run.stderr
+    assert all((workshop / f"runs/{grid}/{picture}.{s}").stat().st_size > 10_000 for picture in pictures for s in ("png", "svg"))
+    [notebook] = (workshop / f"runs/{grid}").glob("*.ipynb")
+    assert ("K = 1 with 5µ" in notebook.read_text()) == (grid == "reduced-controls")
+    assert ("beside_dir = \\\"results/reduced\\\"" in notebook.read_text()) == (grid == "reduced-controls")
+
+
 def test_a_bad_grid_is_refused_before_anything_trains(workshop):
     (workshop / "grids/bad.yaml").write_text(f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 0]}}\n")
     run = reproduce(workshop, "bad")
     assert run.returncode != 0 and run.stderr.startswith("error: grids/bad.yaml: K must be an int from 1 to 1000000, not 0 (in ")
-    assert reproduce(workshop, "nosuch").stderr.startswith("error: grids/nosuch.yaml: there is no such grid; the grids in grids are: bad, paper")
+    assert reproduce(workshop, "nosuch").stderr.startswith("error: grids/nosuch.yaml: there is no such grid; the grids in grids are: bad, controls, paper")
     assert not state(workshop / "runs")
