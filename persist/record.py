@@ -1,8 +1,10 @@
 """Record: what one run gave, as JSON; where and with what it was run; many records as one table. Imports no torch."""
 
 import argparse
+import contextlib
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -55,27 +57,33 @@ class Record:
     schema: int = SCHEMA
 
     def save(self, path):
-        """Write the record as JSON, atomically: a reader finds the whole record or none."""
+        """Write the record as JSON, atomically: a reader finds the whole record or none. Its sha256 goes along, so that
+        an edit shows. Raises OSError, naming the file, where it cannot be written."""
         fields = {**dataclasses.asdict(self), "cell": self.cell.as_dict()}
+        fields["sha256"] = _digest(fields)
         write_atomically(path, (json.dumps(fields, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
     def load(cls, path) -> "Record":
-        """Raises RecordError, naming the file, unless it holds a record of this schema whose parts agree."""
+        """Raises RecordError, naming the file, unless it holds a record of this schema whose parts agree, as it was
+        saved. (The first records were saved without a sha256; in results/ git shows an edit.)"""
         path = Path(path)
         try:
             fields = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
             names = {f.name for f in dataclasses.fields(cls)}
             if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
                 raise ValueError(f"its schema is {fields.get('schema') if isinstance(fields, dict) else None!r}, this version reads {SCHEMA}")
+            sha256 = fields.pop("sha256", None)
             if set(fields) != names:
                 raise ValueError(f"it must have the keys {', '.join(sorted(names))}, not {', '.join(sorted(fields))}")
             if not isinstance(fields["cell"], dict) or set(fields["cell"]) != set(Cell.fields()):
                 raise ValueError("its cell must have all fields of a Cell and no others")
             record = cls(**{**fields, "cell": Cell.from_dict(fields["cell"])})
             record._check()
+            if sha256 not in (None, _digest(fields)):
+                raise ValueError("it was changed after it was saved, its sha256 is another")
         except (ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
-            raise RecordError(f"{path} is not a record: {error}") from None
+            raise RecordError(f"{path} is not a record: {error}. Put the file back as it was, or delete it and train its cell again") from None
         return record
 
     def _check(self):
@@ -108,6 +116,11 @@ class Record:
         finite = [entry["train_loss"] is not None and entry["test_loss"] is not None for entry in self.history]
         if not all(finite[:-1]) or finite[-1] != (self.status == "finished"):
             raise ValueError("only the last epoch of a diverged run may have a loss that is not finite")
+
+
+def _digest(fields: dict) -> str:
+    """Of a record's content, however its JSON is laid out."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def counters(cell: Cell, epoch: int) -> dict[str, int]:
@@ -211,20 +224,35 @@ def was_shared(record: Record) -> bool:
 
 
 def write_atomically(path, content: bytes):
-    """Write to a temporary file beside, then rename: never a half-written file under the final name."""
+    """Write to a temporary file beside, then rename: never a half-written file under the final name, whatever is killed
+    or loses power. Raises OSError, naming the file, where that cannot be done."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep others from reading it
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep others from reading it
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; nothing was written", str(path)) from None
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder):
+    """A record's name must survive a loss of power before its checkpoint is deleted. Not every system and disk can do it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _refuse_constant(name):
@@ -268,7 +296,7 @@ def main(arguments=None):
     try:
         cells = load_grid(options.grid).cells
         names = copy_records(options.source, options.destination, cells, options.replace)
-    except (RecordError, ValueError) as error:
+    except (RecordError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(*names, f"{len(names)} records copied into {options.destination} ({len(cells)} cells in the grid)", sep="\n")
 

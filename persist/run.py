@@ -8,7 +8,7 @@ from persist.cell import Cell
 from persist.model import build_model, flops_per_gradient
 from persist.progress import Progress, duration
 from persist.record import Record
-from persist.training import CODE, estimate_seconds, train
+from persist.training import CHECKPOINT_EVERY, CODE, estimate_seconds, train
 
 
 def describe(cell: Cell) -> str:
@@ -28,9 +28,12 @@ def describe(cell: Cell) -> str:
 
 def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=None, device=None) -> Record:
     """The cell's record from results_dir; where there is none, or with force, train it, showing its progress, and save
-    it there. A run that was cut off goes on from its checkpoint, which lies beside meanwhile.
+    it there. A run that was cut off goes on from its checkpoint, which lies beside meanwhile and is written every
+    PERSIST_CHECKPOINT_EVERY seconds (environment variable, default 30) or less often. Where another process has saved the
+    cell's record meanwhile, that one stays and is returned.
 
-    Raises ValueError, before anything trains, where results_dir cannot be written or force is not a bool.
+    Raises ValueError, before anything trains, where results_dir cannot be written or force is not a bool, and OSError
+    where the record cannot be saved in the end.
     """
     if type(force) is not bool:
         raise ValueError(f"force must be True or False, not {force!r}")
@@ -44,19 +47,44 @@ def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=Non
         if record.environment.get("code") != CODE:
             print(f"note: another version of the code trained it (commit {record.environment.get('git_commit')})")
         return record
+    checkpoint_every = _checkpoint_every()
     _check_writable(results_dir)
     if force:
         checkpoint.unlink(missing_ok=True)
     print("expected:", duration(estimate_seconds(cell, data_root=data_root, device=device)), flush=True)
-    record = train(cell, data_root=data_root, device=device, checkpoint=checkpoint, on_epoch=Progress(cell))
-    record.save(path)
+    record = train(cell, data_root=data_root, device=device, checkpoint=checkpoint, checkpoint_every=checkpoint_every, on_epoch=Progress(cell))
+    if path.exists() and not force:
+        print(f"another process has saved {path} meanwhile, which stays")
+        record = Record.load(path)
+    else:
+        _save(record, path)
     checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _save(record: Record, path):
+    try:
+        record.save(path)
+    except OSError as error:
+        again = "Make room or the folder writable, then run the same again: it goes on from the last checkpoint, where there is one."
+        raise OSError(f"the record was not saved: {error}. {again}") from None
 
 
 def _check_writable(folder):
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))  # about a record: a full disk gives room to an empty file
     except OSError as error:
         raise ValueError(f"results_dir must be a folder that can be written, not {str(folder)!r}: {error.strerror}") from None
+
+
+def _checkpoint_every() -> float:
+    value = os.environ.get("PERSIST_CHECKPOINT_EVERY", str(CHECKPOINT_EVERY))
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"PERSIST_CHECKPOINT_EVERY must be a number of seconds >= 0, not {value!r}")
+    return seconds

@@ -25,14 +25,15 @@ EVALUATION_BATCH = 1000  # examples; bounds the memory of an evaluation, changes
 CHECKPOINT_EVERY = 30.0  # seconds, at least, between two checkpoints
 
 
-def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=None) -> Record:
+def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoint_every=CHECKPOINT_EVERY, on_epoch=None) -> Record:
     """Train the cell's network with minibatch persistency and evaluate it after every epoch (Section 2.1).
 
     data_root: folder with CIFAR-10; default PERSIST_DATA, else ./data.
     device: "cpu", "cuda", "cuda:1", ...; default CUDA where there is one, else the CPU.
     checkpoint: path of a file from which an interrupted run goes on, and which it writes meanwhile; the caller
         deletes it once the record is saved. A checkpoint of another cell or code, or a damaged one, is not used (a
-        warning says so) and replaced.
+        warning says so) and replaced. Where it cannot be written (a full disk), a warning says so and the run goes on.
+    checkpoint_every: seconds, at least, between two checkpoints; they are written at the end of an epoch.
     on_epoch: called with each new entry of the record's history.
 
     Stops at the first epoch whose loss is not finite; the record's status is then "diverged".
@@ -67,7 +68,7 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, on_epoch=
             entry["train_seconds"] = before["train_seconds"] + trained - start
             entry["wall_seconds"] = before["wall_seconds"] + _now(device) - start
             history.append(entry)
-            if checkpoint and time.monotonic() - saved >= CHECKPOINT_EVERY:
+            if checkpoint and time.monotonic() - saved >= checkpoint_every:
                 _save_checkpoint(checkpoint, cell, model, optimizer, history, resumed)
                 saved = time.monotonic()
             if on_epoch:
@@ -246,6 +247,7 @@ def _digest_code() -> str:
     return digest.hexdigest()
 
 
+STATE = {"cell", "code", "model", "optimizer", "history", "resumed"}  # what a checkpoint holds
 CODE = _digest_code()  # of the code that runs, whatever becomes of the files meanwhile
 
 
@@ -260,8 +262,12 @@ def _save_checkpoint(path, cell, model, optimizer, history, resumed):
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    # its digest in front: torch.load does not notice a changed byte
-    write_atomically(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    try:
+        # its digest in front: torch.load does not notice a changed byte
+        write_atomically(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    except OSError as error:
+        # the disk may have room again when the record is written, and hours of training are worth more than a checkpoint
+        warnings.warn(f"no checkpoint after epoch {len(history)}, the run goes on without: {error}", stacklevel=3)
 
 
 def _restore(path, cell, model, optimizer) -> tuple[list[dict], int]:
@@ -282,10 +288,18 @@ def _restore(path, cell, model, optimizer) -> tuple[list[dict], int]:
 
 
 def _read_checkpoint(path, cell) -> dict:
-    content = Path(path).read_bytes()
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"it cannot be read ({error.strerror})") from None
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         raise ValueError("it is damaged")
-    state = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+    except Exception:  # torch has no one error for this; with weights_only nothing in the file was executed
+        raise ValueError("it is no checkpoint") from None
+    if not isinstance(state, dict) or set(state) != STATE:
+        raise ValueError("it is no checkpoint")
     if state["cell"] != cell.as_dict():
         raise ValueError("it belongs to another cell")
     if state["code"] != CODE:

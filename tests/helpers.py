@@ -3,6 +3,7 @@
 import math
 
 from persist import Cell, Record
+from persist.record import TIMES
 
 
 def make_record(cell: Cell, diverged_at: int | None = None, accuracy=None, load: float = 1.0, seconds: float = 1.0) -> Record:
@@ -27,3 +28,9 @@ def make_record(cell: Cell, diverged_at: int | None = None, accuracy=None, load:
         )
     environment = {"device": "Some GPU", "cuda": "13.0", "threads": 2, "torch": "2.14.1", "cpu": "Some CPU", "data_sha256": "0" * 64}
     return Record(cell=cell, history=history, environment=environment, status="diverged" if diverged_at else "finished")
+
+
+def numbers(record: Record):
+    """A record but for its times and circumstances."""
+    history = [{k: v for k, v in entry.items() if k not in TIMES} for entry in record.history]
+    return record.cell, history, record.status

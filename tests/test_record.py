@@ -77,6 +77,12 @@ def edit_history(index, **changes):
         (edit_history(2, gradients=1), "gradients of epoch 3"),
         (edit_history(1, extra=1), "entry 2 of its history"),
         (edit(status="diverged"), "only the last epoch"),
+        # a number that could be: only the digest tells
+        (edit_history(1, test_accuracy=0.99), "it was changed after it was saved"),
+        (edit_history(2, train_loss=0.1), "it was changed after it was saved"),
+        (edit(resumed=3), "it was changed after it was saved"),
+        (lambda f: f["environment"].update(device="A better GPU"), "it was changed after it was saved"),
+        (edit(sha256="0" * 64), "it was changed after it was saved"),
     ],
 )
 def test_an_edited_record_is_refused_by_file_and_reason(tmp_path, damage, message):
@@ -88,6 +94,17 @@ def test_an_edited_record_is_refused_by_file_and_reason(tmp_path, damage, messag
         with pytest.raises(RecordError) as error:
             load(path)
         assert path.name in str(error.value) and message in str(error.value)
+        assert str(error.value).endswith("Put the file back as it was, or delete it and train its cell again"), "it says what to do"
+
+
+def test_another_layout_of_the_same_json_is_the_same_record_and_so_is_one_without_a_digest(tmp_path):
+    path = saved(tmp_path)
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields, sort_keys=True))
+    assert Record.load(path) == make_record(CELL)
+    del fields["sha256"]  # as the first records were saved
+    path.write_text(json.dumps(fields))
+    assert Record.load(path) == make_record(CELL)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"schema": NaN}', b"[" * 100_000])

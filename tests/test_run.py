@@ -31,7 +31,7 @@ def test_a_cell_is_trained_once_and_again_only_by_force(tmp_path, capsys):
 
 
 def test_an_interrupted_cell_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("persist.training.CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setenv("PERSIST_CHECKPOINT_EVERY", "0")
 
     class Interrupting(run.Progress):
         def __call__(self, entry):

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import subprocess
 import sys
 
@@ -7,16 +8,11 @@ import torch
 
 from persist import Cell, Record, train
 from persist import training
-from persist.record import TIMES
+from persist.record import CLOCKS
 from persist.training import estimate_seconds, resolve_device
+from helpers import numbers
 
 SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.05, padding="alexnet", reduction="mean", lr=0.05, epochs=3)
-
-
-def numbers(record):
-    """A record but for its times and circumstances."""
-    history = [{k: v for k, v in entry.items() if k not in TIMES} for entry in record.history]
-    return record.cell, history, record.status
 
 
 @pytest.mark.parametrize("changes", [{}, {"K": 3, "lr_policy": "kmu"}, {"precision": "bf16"}, {"pipeline": "loader"}, {"momentum_form": "classical", "K": 2}])
@@ -123,18 +119,28 @@ def interrupt_after(epochs):
 
 
 @pytest.mark.parametrize("changes", [{}, {"K": 2, "lr_policy": "kmu"}, {"momentum_form": "classical"}])
-def test_a_resumed_run_is_bitwise_an_unbroken_one(tmp_path, monkeypatch, changes):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 0.0)
+def test_a_resumed_run_is_bitwise_an_unbroken_one(tmp_path, changes):
     cell, path = dataclasses.replace(SMALL, epochs=5, **changes), tmp_path / "checkpoint.pt"
     for epochs in (2, 3):
         with pytest.raises(Interrupted):
-            train(cell, checkpoint=path, on_epoch=interrupt_after(epochs))
+            train(cell, checkpoint=path, checkpoint_every=0, on_epoch=interrupt_after(epochs))
     seen = []
+    clock = torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)["history"][-1]
     resumed = train(cell, checkpoint=path, on_epoch=seen.append)
     assert [e["epoch"] for e in seen] == [4, 5] and resumed.resumed == 2
     assert numbers(resumed) == numbers(train(cell))
-    seconds = [e["train_seconds"] for e in resumed.history]
-    assert seconds == sorted(seconds)
+    assert resumed.history[2] == clock, "the epochs before stay as they were"
+    for name in CLOCKS:  # continued: they do not start anew, and the time in between does not count
+        assert clock[name] < resumed.history[3][name] < resumed.history[4][name]
+
+
+def test_checkpoints_are_written_no_more_often_than_asked_and_always_whole(tmp_path, monkeypatch):
+    written, now = [], iter(range(0, 1000, 10))  # a clock that gains 10 seconds each time it is read
+    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(training, "write_atomically", lambda path, content: written.append(content))
+    train(dataclasses.replace(SMALL, epochs=9), checkpoint=tmp_path / "c.pt", checkpoint_every=25)
+    histories = [len(torch.load(io.BytesIO(content[32:]), weights_only=True)["history"]) for content in written]
+    assert histories == [3, 6, 9], "every 30 seconds of that clock"
 
 
 @pytest.mark.parametrize(
@@ -149,10 +155,9 @@ def test_a_resumed_run_is_bitwise_an_unbroken_one(tmp_path, monkeypatch, changes
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_not_used(tmp_path, monkeypatch, damage, message):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 0.0)
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(Interrupted):
-        train(dataclasses.replace(SMALL, seed=int(damage == "another cell")), checkpoint=path, on_epoch=interrupt_after(2))
+        train(dataclasses.replace(SMALL, seed=int(damage == "another cell")), checkpoint=path, checkpoint_every=0, on_epoch=interrupt_after(2))
     content = bytearray(path.read_bytes())
     if damage == "another code":
         monkeypatch.setattr(training, "CODE", "changed")
