@@ -5,15 +5,22 @@
 A cell has no inputs and is rerun only where its record is not there: never because of a time stamp or a comment.
 """
 
+import re
 import shutil
 import sys
 
 import yaml
 
 from persist.cell import load_grid
+from persist.progress import failures
 
-NAME = config.get("grid", "preview")
-GRID = load_grid(f"grids/{NAME}.yaml")
+NAME = str(config.get("grid", "preview"))
+if not re.fullmatch(r"[\w-]+", NAME):
+    raise WorkflowError(f"grid must be the name of a file in grids/, without its .yaml: letters, digits, - and _, not {NAME!r}")
+try:
+    GRID = load_grid(f"grids/{NAME}.yaml")
+except ValueError as error:
+    raise WorkflowError(str(error))
 RUNS = f"runs/{NAME}"
 CELLS = {cell.name: cell for cell in GRID.cells}
 PICTURES = {
@@ -47,9 +54,11 @@ rule cell:
         f"{RUNS}/notebooks/{{name}}.ipynb",
     params:
         fields=lambda wildcards: yaml.safe_dump(CELLS[wildcards.name].as_dict(), default_flow_style=True, width=10_000).strip(),
-    threads: workflow.cores  # one cell at a time: cells side by side would spoil each other's times
+    # all cores, hence one cell at a time: cells side by side would spoil each other's times (on a cluster, where each has
+    # cores and a GPU to itself, profiles/slurm says how many cores)
+    threads: lambda wildcards: workflow.cores
     resources:
-        gpu=1,
+        **GRID.resources,
     shell:
         "python -m persist.progress grids/{NAME}.yaml {RUNS}; "
         "exec {GUARD} papermill notebooks/cell.ipynb {log:q} -y {params.fields:q} -p results_dir {RUNS} "
@@ -66,6 +75,8 @@ rule read:
 
 
 onerror:
+    if "Terminating processes on user request" not in Path(log).read_text():
+        # with the cells that are there; those that are missing are named in the figures
+        shell(f"if ls {RUNS}/*.json > /dev/null 2>&1; then {READ}; fi")
+        print("", *failures(GRID.cells, RUNS), sep="\n", file=sys.stderr)
     print(f"\nNot finished. What was trained is kept in {RUNS}; the same command goes on from there.\n", file=sys.stderr)
-    # with the cells that are there; those that are missing are named in the figures
-    shell(f"if ls {RUNS}/*.json > /dev/null 2>&1; then {READ}; fi")

@@ -135,20 +135,25 @@ class Cell:
         return -(-self.examples // self.m)
 
 
+# What one cell asks of a cluster: GPUs, memory in MB, time in minutes. What a grid does not say is a cell of the paper's.
+RESOURCES = {"gpu": 1, "mem_mb": 8000, "runtime": 240}
+
+
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The cells of one grid, the notebook that reads their records once they are there, and the grid, if any, whose
-    records it reads beside them."""
+    """The cells of one grid, the notebook that reads their records once they are there, the grid, if any, whose records
+    it reads beside them, and what each cell asks of a cluster (RESOURCES)."""
 
     cells: list[Cell]
     notebook: str
     beside: str | None = None
+    resources: dict[str, int] = dataclasses.field(default_factory=lambda: dict(RESOURCES))
 
 
 def load_grid(path) -> Grid:
     """Read a grid: ``base`` holds the fields that all cells share; each entry of ``cells`` gives the others, where a
     list stands for one cell per value (several lists: every combination); ``notebook`` (default: the figures');
-    ``beside`` (default: none) names another grid in the same folder.
+    ``beside`` (default: none) names another grid in the same folder; ``resources`` what a cell asks of a cluster.
 
     Raises ValueError, naming the file and what is wrong, for an unknown key, an invalid cell or a duplicate cell.
     """
@@ -160,13 +165,16 @@ def load_grid(path) -> Grid:
         raise ValueError(f"{path}: there is no such grid; the grids in {path.parent} are: {there}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable grid: {error}") from None
-    if not isinstance(grid, dict) or set(grid) - {"base", "cells", "notebook", "beside"} or not isinstance(grid.get("cells"), list) or not grid["cells"]:
-        raise ValueError(f"{path}: a grid has the keys 'base', 'notebook' and 'beside' (optional) and 'cells' (a list, not empty), and no others")
+    if not isinstance(grid, dict) or set(grid) - {"base", "cells", "notebook", "beside", "resources"} or not isinstance(grid.get("cells"), list) or not grid["cells"]:
+        raise ValueError(f"{path}: a grid has the keys 'base', 'notebook', 'beside' and 'resources' (optional) and 'cells' (a list, not empty), and no others")
     if grid.get("notebook", NOTEBOOKS[0]) not in NOTEBOOKS:
         raise ValueError(f"{path}: notebook must be one of {', '.join(NOTEBOOKS)}, not {grid['notebook']!r}")
     beside = grid.get("beside")
     if "beside" in grid and beside not in (others := [other.stem for other in sorted(path.parent.glob("*.yaml")) if other.stem != path.stem]):
         raise ValueError(f"{path}: beside must name another grid of {path.parent} ({', '.join(others) or 'none'}), not {beside!r}")
+    resources = grid.get("resources", {})
+    if not isinstance(resources, dict) or set(resources) - set(RESOURCES) or not all(type(n) is int and 0 <= n < 10**7 for n in resources.values()):
+        raise ValueError(f"{path}: resources must map {', '.join(RESOURCES)}, and no others, to ints from 0 to 9999999, not {resources!r}")
     base, cells = grid.get("base", {}), []
     for entry in (base, *grid["cells"]):
         if not isinstance(entry, dict):
@@ -183,7 +191,7 @@ def load_grid(path) -> Grid:
             if cell in cells:
                 raise ValueError(f"{path}: the cell {cell.name} is there twice (again in {entry})")
             cells.append(cell)
-    return Grid(cells, grid.get("notebook", NOTEBOOKS[0]), beside)
+    return Grid(cells, grid.get("notebook", NOTEBOOKS[0]), beside, RESOURCES | resources)
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -3,6 +3,8 @@
     python -m persist.progress grids/preview.yaml runs/preview
 """
 
+import argparse
+import json
 import os
 import sys
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from persist.cell import Cell, load_grid
-from persist.record import Record, RecordError
+from persist.record import Record, RecordError, load_records
 
 
 class Progress:
@@ -73,9 +75,37 @@ def _number(value) -> str:
     return "not finite" if value is None else f"{value:.4f}"
 
 
-if __name__ == "__main__":
-    path, folder = sys.argv[1:]
+def failures(cells: list[Cell], folder) -> list[str]:
+    """One line per cell that was tried and has no record: its name and its error, as its executed notebook has it."""
+    lines = []
+    for cell in cells:
+        notebook = Path(folder) / "notebooks" / f"{cell.name}.ipynb"
+        if notebook.exists() and not (Path(folder) / f"{cell.name}.json").exists():
+            lines.append(f"{cell.name}: {_error(notebook)} (in {notebook})")
+    return lines
+
+
+def _error(notebook: Path) -> str:
     try:
-        print(f"{Path(path).stem}: {grid_progress(load_grid(path).cells, folder)}", flush=True)
-    except ValueError as error:
+        outputs = [output for cell in json.loads(notebook.read_bytes())["cells"] for output in cell.get("outputs", [])]
+        return next(f"{output['ename']}: {output['evalue']}" for output in outputs if output["output_type"] == "error")
+    except (ValueError, KeyError, TypeError, StopIteration):  # killed, it may have left half a notebook
+        return "it was cut off"
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m persist.progress", description="Say how far a grid is, and refuse one that is broken.")
+    parser.add_argument("grid", help="file of the grid")
+    parser.add_argument("folder", help="folder with its records")
+    options = parser.parse_args(arguments)
+    try:
+        cells = load_grid(options.grid).cells
+        if Path(options.folder).is_dir():
+            load_records(options.folder, cells)  # a damaged record is named before anything trains
+    except (ValueError, RecordError) as error:
         sys.exit(f"error: {error}")
+    print(f"{Path(options.grid).stem}: {grid_progress(cells, options.folder)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -143,6 +143,8 @@ def test_a_grid_is_every_combination(tmp_path):
         (32, 1, "constant"), (32, 5, "constant"), (64, 1, "constant"), (64, 5, "constant"), (32, 2, "kmu"),
     ]  # fmt: skip
     assert read.notebook == "notebooks/figures.ipynb" and all(c.epochs == 2 for c in read.cells)
+    assert read.resources == {"gpu": 1, "mem_mb": 8000, "runtime": 240}
+    assert grid(tmp_path, GOOD + "resources: {gpu: 0, runtime: 5}\n").resources == {"gpu": 0, "mem_mb": 8000, "runtime": 5}
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,10 @@ def test_a_grid_is_every_combination(tmp_path):
         (GOOD.replace("kmu", "kμ"), "lr_policy must be"),
         (GOOD.replace("K: 2", "m: 32"), "the key 'm' is there twice"),
         (GOOD + "notebook: ../evil.ipynb\n", "notebook must be one of"),
+        (GOOD + "resources: {gpus: 1}\n", "resources must map gpu, mem_mb, runtime, and no others, to ints"),
+        (GOOD + "resources: {gpu: -1}\n", "resources must map"),
+        (GOOD + "resources: {runtime: 1h}\n", "resources must map"),
+        (GOOD + "resources: 4\n", "resources must map"),
         ("base: 3\ncells:\n- {m: 32}\n", "must map fields to values, not 3"),
         ("base:\ncells:\n- {m: 32}\n", "must map fields to values, not None"),
         (GOOD.replace("K: 2", "K: []"), "a list of values is empty"),
