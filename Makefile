@@ -42,8 +42,9 @@ figures: $(READY)
 claims: $(READY)
 	python -m persist.claims results grids README.md
 
+# several processes with one thread each: faster than one with several, and threads of two processes get in each other's way
 test: $(READY)
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 # cell.ipynb in an empty folder, so that it trains and does not show an older run of yours
 notebooks: $(READY)
