@@ -345,19 +345,21 @@ def count_verdicts(verdicts: list[dict]) -> str:
     lines = []
     for grid in dict.fromkeys(verdict["grid"] for verdict in verdicts):
         counts = collections.Counter(verdict["verdict"] for verdict in verdicts if verdict["grid"] == grid)
-        lines.append(f"{grid}: " + ", ".join(f"{word}: {n}" for word, n in counts.most_common()))
+        lines.append(f"grid `{grid}`: " + ", ".join(f"{word}: {n}" for word, n in counts.most_common()))
     return "\n".join(lines)
 
 
 def to_markdown(verdicts: list[dict]) -> str:
-    """One row per claim: the verdict on the paper's grid, and at reduced scale what was measured."""
+    """How many claims have which verdict; one row per claim: the verdict on the paper's grid, and at reduced scale what was
+    measured."""
     by = {(v["claim"], v["grid"]): v for v in verdicts}
     rows = ["| where | claim | the paper's grid | reduced scale | measured at reduced scale |", "| --- | --- | --- | --- | --- |"]
     for claim in CLAIMS:
         paper, reduced = by[claim.name, "paper"], by[claim.name, "reduced"]
         at_paper = f"**{paper['verdict']}**: {paper['measured']}"
         rows.append(f"| {claim.where} | {claim.text} | {at_paper} | {reduced['verdict']} | {reduced['measured']} |")
-    return "\n".join([*rows, ""])
+    counts = [f"- {line}" for line in count_verdicts(verdicts).splitlines()]
+    return "\n".join([*counts, "", *rows, ""])
 
 
 def _listed(what, values, form="{}") -> str:

@@ -89,10 +89,19 @@ def describe_controls(controls: list[Record], beside: list[Record]) -> str:
         for other, against in rows.groupby("against", sort=False):
             items = [f"{row['control']} {row['the control']} ({row['difference']:+.4f} ± {row['±']:.4f})" for _, row in against.iterrows()]
             sentences.append(f"Against {other}: " + "; ".join(items))
-        text = ". ".join(sentences)
+        text = ". ".join([*sentences, *_conclusions(rows)])
         missing = sorted(set(ARMS) - set(arms(controls, beside, m)))
         paragraphs.append(f"m = {m} ({describe_pairs(int(rows['pairs'].min()))} of each arm). {text}." + (f" No record of {', '.join(missing)}." if missing else ""))
     return "\n\n".join(paragraphs)
+
+
+def _conclusions(rows) -> list[str]:
+    """Which arms without reuse do as well as reuse."""
+    found = []
+    for reuse, against in rows[(rows["control"] != "K = 1") & (rows["against"] != "K = 1")].groupby("against", sort=False):
+        match = list(against.loc[against["the control"].isin(["is better", "is not told apart"]), "control"])
+        found.append(f"{reuse} is matched without reuse by {' and by '.join(match)}" if match else f"Nothing tried without reuse matches {reuse}")
+    return found
 
 
 def draw_controls(controls: list[Record], beside: list[Record]) -> dict[str, Figure]:

@@ -173,7 +173,7 @@ def test_make_claims_needs_no_torch(project, tmp_path):
     (tmp_path / "README.md").write_text("a\n<!-- verdicts -->\n<!-- end -->\nb\n")
     arguments = [str(tmp_path / "results"), str(project / "grids"), str(tmp_path / "README.md")]
     loaded_by(f"from persist.claims import main; import io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()): main({arguments!r})", without=("torch", "torchvision"))
-    assert (tmp_path / "README.md").read_text().startswith("a\n<!-- verdicts -->\n| where | claim |")
+    assert (tmp_path / "README.md").read_text().startswith("a\n<!-- verdicts -->\n- grid `paper`: undecided: 21\n- grid `reduced`: ")
     (tmp_path / "README.md").write_text("no marks")
     with pytest.raises(SystemExit, match="no place marked"):
         main(arguments)

@@ -89,10 +89,18 @@ def test_seeds_are_paired():
 def test_the_paragraph_says_what_is_missing_and_how_sure_one_can_be():
     text = describe_controls([run(32, "spaced K = 5", 0.62), run(512, "spaced K = 5", 0.62)], [run(m, "K = 5", 0.60) for m in (32, 512)])
     first, second = text.split("\n\n")
-    assert first.startswith("m = 32 (one run of each arm). Against K = 5: spaced K = 5 is better (+0.0200 ± 0.0138). No record of K = 1, ")
+    assert first.startswith("m = 32 (one run of each arm). Against K = 5: spaced K = 5 is better (+0.0200 ± 0.0138). K = 5 is matched without reuse by spaced K = 5. ")
+    assert "No record of K = 1, K = 1 with 15µ, " in first
     assert second.startswith("m = 512 ")
     assert comparison_table([run(32, "K = 1 with 5µ", 0.6)], []).empty, "nothing to stand against"
     assert describe_controls([run(32, "K = 1 with 5µ", 0.6)], []) == ""
+
+
+def test_what_matches_reuse_is_concluded():
+    beside = [run(32, "K = 5", 0.60), run(32, "K = 1", 0.50), run(32, "K = 5 with kµ", 0.60)]
+    some = [run(32, "spaced K = 5", 0.61), run(32, "K = 1 with 5µ", 0.60), run(32, "K = 1 with 2µ", 0.55), run(32, "K = 1 with 15µ", 0.4)]
+    assert "K = 5 is matched without reuse by spaced K = 5 and by K = 1 with 5µ. Nothing tried without reuse matches K = 5 with kµ." in describe_controls(some, beside)
+    assert "Nothing tried without reuse matches K = 5. " in describe_controls([run(32, "K = 1 with 2µ", 0.55)], beside), "K = 1 itself is no control"
 
 
 def test_the_pictures_show_the_records_against_four_clocks(cells):
