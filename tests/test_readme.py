@@ -43,7 +43,7 @@ def test_the_tables_of_controls_and_readings(project, tmp_path):
     [row] = [line for line in lines if line.startswith("| 32 | K = 1 with 5µ | K = 5 |")]
     assert row.endswith(("| is better |", "| is worse |", "| is not told apart |"))
     assert any(line.startswith("m = 512 (one run of each arm). Against K = 5: K = 1 ") for line in lines)
-    assert "| sum of the gradients, padding 'same', inputs 'unit', one hidden layer | 512 | 1 | 10 | diverged in epoch 1 | not finite | 0.0000 |" in lines
+    assert "| sum of the gradients, padding 'alexnet', inputs 'unit', one hidden layer | 512 | 1 | 10 | diverged in epoch 1 | not finite | 0.0000 |" in lines
     assert "5120 of the 50000 training images" in text and "10240 of the 50000 training images" in text
 
 
