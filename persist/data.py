@@ -105,8 +105,8 @@ class Resident:
 
     def epoch(self, epoch: int):
         """The epoch's minibatches as a re-iterable of (images, labels) on the device."""
-        indices = minibatch_indices(self.cell, epoch, len(self.labels))
-        return _Minibatches(self, [torch.from_numpy(i).to(self.device) for i in indices])
+        indices = np.concatenate(minibatch_indices(self.cell, epoch, len(self.labels)))
+        return _Minibatches(self, torch.from_numpy(indices).to(self.device).split(self.cell.m))
 
     def gather(self, i):
         return self.images.index_select(0, i).permute(0, 3, 1, 2), self.labels.index_select(0, i)
@@ -115,7 +115,7 @@ class Resident:
 @dataclasses.dataclass(frozen=True)
 class _Minibatches:
     source: Resident
-    indices: list
+    indices: tuple  # of the minibatches, one after the other
 
     def __iter__(self):
         return map(self.source.gather, self.indices)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import math
@@ -16,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from persist import data as datasets
 from persist.cell import Cell
+from persist.graph import GraphedIterations, capture, restored
 from persist.model import build_model
 from persist.persistency import learning_rate, persistent, spaced
 from persist.record import CLOCKS, Record, counters, environment, was_shared, write_atomically
@@ -25,7 +27,7 @@ EVALUATION_BATCH = 1000  # examples; bounds the memory of an evaluation, changes
 CHECKPOINT_EVERY = 30.0  # seconds, at least, between two checkpoints
 
 
-def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoint_every=CHECKPOINT_EVERY, on_epoch=None) -> Record:
+def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoint_every=CHECKPOINT_EVERY, on_epoch=None, graph=False) -> Record:
     """Train the cell's network with minibatch persistency and evaluate it after every epoch (Section 2.1).
 
     data_root: folder with CIFAR-10; default PERSIST_DATA, else ./data.
@@ -35,12 +37,16 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoin
         warning says so) and replaced. Where it cannot be written (a full disk), a warning says so and the run goes on.
     checkpoint_every: seconds, at least, between two checkpoints; they are written at the end of an epoch.
     on_epoch: called with each new entry of the record's history.
+    graph: on CUDA, replay the K iterations on a minibatch, and the evaluation, as CUDA graphs (persist/graph.py; never
+        run yet): the same numbers within rounding, in less time. Needs the pipeline "resident" and consecutive reuse.
 
     Stops at the first epoch whose loss is not finite; the record's status is then "diverged".
-    Raises persist.data.DataError, or ValueError for a device that is not there.
+    Raises persist.data.DataError, or ValueError for a device that is not there, or a cell that no graph can run.
     """
     device = resolve_device(device)
     _check_precision(cell, device)
+    if graph:
+        _check_graph(cell)
     data = datasets.load(cell, data_root)
     where = environment(  # read now: the checkout may change while it trains
         torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -48,6 +54,7 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoin
         cuda=torch.version.cuda if device.type == "cuda" else None,
         threads=torch.get_num_threads(),
         driver=_driver() if device.type == "cuda" else None,
+        graph=graph and device.type == "cuda",
         code=CODE,
     )
     with _arithmetic(cell.precision):
@@ -57,14 +64,20 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoin
         model = build_model(cell).to(device, memory_format=torch.channels_last)
         optimizer = build_optimizer(cell, model)
         history, resumed = _restore(checkpoint, cell, model, optimizer)
+        run_epoch = functools.partial(iterate, cell, model, optimizer)
+        run_evaluation = functools.partial(evaluate, cell, model, test_images, test_labels)
+        if graph or device.type == "cuda":
+            with restored(model, optimizer):
+                run_epoch, run_evaluation = _warmed_up(run_epoch, run_evaluation, pipeline, device, graph)
         saved = time.monotonic()
         while not _ended(cell, history):
             before = history[-1] if history else dict.fromkeys(CLOCKS, 0.0)
             start = _now(device)
-            train_loss = train_epoch(cell, model, optimizer, pipeline.epoch(len(history) + 1))
+            loss, count = run_epoch(pipeline.epoch(len(history) + 1))
+            train_loss = float(loss) / count
             trained = _now(device)
-            test_loss, test_accuracy = evaluate(cell, model, test_images, test_labels)
-            entry = _entry(cell, len(history) + 1, train_loss, test_loss, test_accuracy)
+            loss, correct = run_evaluation()
+            entry = _entry(cell, len(history) + 1, train_loss, float(loss) / len(test_labels), int(correct) / len(test_labels))
             entry["train_seconds"] = before["train_seconds"] + trained - start
             entry["wall_seconds"] = before["wall_seconds"] + _now(device) - start
             history.append(entry)
@@ -78,8 +91,9 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoin
     return dataclasses.replace(record, environment={**where, "shared": was_shared(record)})
 
 
-def train_epoch(cell: Cell, model, optimizer, batches) -> float:
-    """K iterations on each minibatch of one epoch. Returns the mean loss per example at the first use, k = 1."""
+def iterate(cell: Cell, model, optimizer, batches) -> tuple[torch.Tensor, int]:
+    """K iterations on each minibatch. Returns the sum over the examples of their losses at the first use, k = 1 (a
+    scalar on the device), and the number of examples."""
     total = count = 0
     for k, (images, labels) in REUSE[cell.reuse](batches, cell.K):
         loss = sgd_step(cell, model, optimizer, images, labels, learning_rate(cell.lr, k, cell.lr_policy))
@@ -87,7 +101,7 @@ def train_epoch(cell: Cell, model, optimizer, batches) -> float:
             # stays on the device, in float64: no synchronisation within the epoch
             total += loss.double() * (1 if cell.reduction == "sum" else len(labels))
             count += len(labels)
-    return float(total) / count
+    return total, count
 
 
 def sgd_step(cell: Cell, model, optimizer, images, labels, rate: float) -> torch.Tensor:
@@ -113,15 +127,15 @@ def build_optimizer(cell: Cell, model) -> torch.optim.SGD:
 
 
 @torch.inference_mode()
-def evaluate(cell: Cell, model, images, labels) -> tuple[float, float]:
-    """(mean loss per example, top-1 accuracy) over images (n, 3, 32, 32) and labels (n,)."""
+def evaluate(cell: Cell, model, images, labels) -> tuple[torch.Tensor, torch.Tensor]:
+    """Over images (n, 3, 32, 32) and labels (n,): (sum of the losses, number of right top-1 predictions), scalars on the device."""
     loss = correct = 0
     for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH)):
         with _autocast(cell, x.device):
             logits = model(x)
         loss += cross_entropy(logits.double(), y, reduction="sum")
         correct += (logits.argmax(dim=1) == y).sum()
-    return float(loss) / len(labels), int(correct) / len(labels)
+    return loss, correct
 
 
 def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float = 0.3) -> float:
@@ -192,8 +206,25 @@ def _ended(cell, history) -> bool:
     return len(history) == cell.epochs or bool(history) and _diverged(history[-1])
 
 
+def _check_graph(cell):
+    for field, needed in (("pipeline", "resident"), ("reuse", "consecutive")):
+        if getattr(cell, field) != needed:
+            raise ValueError(f"graph=True needs {field}={needed!r}, not {getattr(cell, field)!r}")
+
+
+def _warmed_up(run_epoch, run_evaluation, pipeline, device, graph):
+    """Both functions, or their CUDA graphs, after a first use outside the clock, which changes the model."""
+    epoch = pipeline.epoch(1)
+    if graph:
+        return GraphedIterations(run_epoch, pipeline, {len(index) for index in epoch.indices}), capture(run_evaluation, device)
+    run_epoch([next(iter(epoch))])
+    run_evaluation()
+    return run_epoch, run_evaluation
+
+
 def _autocast(cell, device):
-    return torch.autocast(device.type, torch.bfloat16, enabled=cell.precision == "bf16")
+    # a forward pass casts each weight once, so there is nothing to cache; and a CUDA graph must not read a cache
+    return torch.autocast(device.type, torch.bfloat16, enabled=cell.precision == "bf16", cache_enabled=False)
 
 
 @contextlib.contextmanager
@@ -242,7 +273,7 @@ def _time(action, device, budget) -> float:
 def _digest_code() -> str:
     """Of the files that decide the numbers: a checkpoint of another version is not continued."""
     digest = hashlib.sha256(torch.__version__.encode())
-    for name in ("cell", "data", "model", "persistency", "training"):
+    for name in ("cell", "data", "graph", "model", "persistency", "training"):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from persist import Cell, train
 from persist import data as datasets
 from persist.model import build_model
-from persist.training import build_optimizer, sgd_step, train_epoch
+from persist.training import build_optimizer, iterate, sgd_step
 
 SMALL = dict(dataset="digits", train_size=200, test_size=50, width=0.05, padding="alexnet", epochs=2, lr=0.001)
 
@@ -40,7 +40,7 @@ def our_weights(cell):
     optimizer = build_optimizer(cell, model)
     pipeline = datasets.PIPELINES[cell.pipeline](cell, datasets.load(cell).train, torch.device("cpu"))
     for epoch in range(1, cell.epochs + 1):
-        train_epoch(cell, model, optimizer, pipeline.epoch(epoch))
+        iterate(cell, model, optimizer, pipeline.epoch(epoch))
     return model
 
 
