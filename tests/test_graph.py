@@ -28,14 +28,13 @@ def test_what_is_captured_trains_to_the_same_record_bitwise(changes):
     assert numbers(train(cell, device="cpu", graph=True)) == numbers(train(cell, device="cpu"))
 
 
-def test_a_run_with_graphs_goes_on_from_a_checkpoint_of_one_without(tmp_path, monkeypatch):
+def test_a_run_with_graphs_goes_on_from_a_checkpoint_of_one_without(tmp_path):
     def stop(entry):
         if entry["epoch"] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("persist.training.CHECKPOINT_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        train(SMALL, device="cpu", checkpoint=tmp_path / "c.pt", on_epoch=stop)
+        train(SMALL, device="cpu", checkpoint=tmp_path / "c.pt", checkpoint_every=0, on_epoch=stop)
     resumed = train(SMALL, device="cpu", checkpoint=tmp_path / "c.pt", graph=True)
     assert resumed.resumed == 1 and numbers(resumed) == numbers(train(SMALL, device="cpu"))
 
