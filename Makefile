@@ -3,7 +3,9 @@
 #   make record GRID=...            keep finished records: runs/<grid>/ -> results/<grid>/
 #   make figures                    redraw figures/ from results/, without training
 #   make claims                     judge the paper's claims by results/, without training
-#   make test                       every check
+#   make test                       every check, but for two that take longer:
+#   make test-faults                kill a grid at ten random moments; nothing may be lost (KILLS=..., SEED=...)
+#   make test-slurm                 the README's cluster section on a real Slurm (tests/slurm/start.sh starts one)
 #   make notebooks                  run the committed notebooks anew and normalise them
 #   make lab                        JupyterLab
 PYTHON ?= python3
@@ -24,7 +26,7 @@ FLOCK := $(shell command -v flock)
 MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.execution \
   $(addprefix metadata.language_info.,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
 
-.PHONY: reproduce record figures claims test notebooks lab
+.PHONY: reproduce record figures claims test test-faults test-slurm notebooks lab
 
 reproduce: $(READY)
 	@mkdir -p runs
@@ -45,6 +47,12 @@ claims: $(READY)
 # several processes with one thread each: faster than one with several, and threads of two processes get in each other's way
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 4 --dist loadscope
+
+test-faults: $(READY)
+	python tests/faults.py --kills $(or $(KILLS),10) $(if $(SEED),--seed $(SEED))
+
+test-slurm: $(READY)
+	python -m pytest tests/slurm/check_slurm.py
 
 # cell.ipynb in an empty folder, so that it trains and does not show an older run of yours
 notebooks: $(READY)

@@ -75,7 +75,7 @@ rule read:
 
 
 onerror:
-    if "Terminating processes on user request" not in Path(log).read_text():
+    if not any("Terminating processes on user request" in Path(path).read_text() for path in log):
         # with the cells that are there; those that are missing are named in the figures
         shell(f"if ls {RUNS}/*.json > /dev/null 2>&1; then {READ}; fi")
         print("", *failures(GRID.cells, RUNS), sep="\n", file=sys.stderr)

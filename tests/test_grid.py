@@ -5,13 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import nbformat
 import pytest
 
 from persist import load_grid, load_records
 from helpers import make_record
+from workshop import command, make_workshop, processes_in, reproduce, wait_for
 
 TINY = "{dataset: digits, train_size: 64, test_size: 20, width: 0.03, padding: alexnet, epochs: 2, lr: 0.01}"
 
@@ -19,25 +19,6 @@ TINY = "{dataset: digits, train_size: 64, test_size: 20, width: 0.03, padding: a
 @pytest.fixture
 def workshop(project, tmp_path):
     return make_workshop(project, tmp_path)
-
-
-def make_workshop(project, folder):
-    """A folder in which the project's Makefile runs, without touching the runs of the real one."""
-    for name in ("Makefile", "Snakefile", "notebooks", "profiles", "pyproject.toml"):
-        (folder / name).symlink_to(project / name)
-    (folder / "grids").mkdir()
-    for path in (project / "grids").iterdir():
-        (folder / "grids" / path.name).write_text(path.read_text())
-    return folder
-
-
-# READY= : what `make` would set up in .venv is what these tests run with
-def command(grid):
-    return ["make", "--no-print-directory", "reproduce", f"GRID={grid}", "READY="]
-
-
-def reproduce(folder, grid, **environment):
-    return subprocess.run(command(grid), cwd=folder, capture_output=True, text=True, timeout=500, env={**os.environ, **environment})
 
 
 def state(folder):
@@ -143,25 +124,6 @@ def test_a_second_engine_waits_for_the_first(workshop):
     assert [engine.returncode for engine in both] == [0, 0], outputs
     assert sorted("Nothing to be done" in output for output in outputs) == [False, True]
     assert len(load_records(workshop / "runs/two")) == 2
-
-
-def wait_for(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
-
-
-def processes_in(folder):
-    """Process id -> command line of the processes whose working directory is `folder`."""
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.readlink(f"/proc/{pid}/cwd") == str(folder) and open(f"/proc/{pid}/stat").read().split(") ")[1][0] != "Z":
-                found[int(pid)] = open(f"/proc/{pid}/cmdline").read().replace("\0", " ")
-        except OSError:
-            pass  # it ended meanwhile
-    return found
 
 
 @pytest.mark.parametrize("grid, pictures", [("reduced-controls", ["controls-m32", "controls-m512-kmu"]), ("readings-start", ["readings"])])

@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
 # Start a Slurm cluster of one node, this machine, for trials and tests: munged, slurmctld, slurmd, as root.
 #   apt-get install slurmctld slurmd slurm-client munge        (Debian)
-#   eval "$(bash tests/slurm/start.sh [FOLDER])"               its commands find it by SLURM_CONF, which this sets
-#   bash tests/slurm/stop.sh [FOLDER]                          ends the three daemons
-# Everything that it writes but munge's socket is in FOLDER (default /tmp/persist-slurm). No accounting, no GPU.
+#   bash tests/slurm/start.sh
+#   bash tests/slurm/stop.sh           ends the three daemons
+# It writes /etc/slurm/slurm.conf, unless there is one already that is not its own, and /var/lib/persist-slurm.
+# One partition, "trial". No accounting, no GPU.
 set -euo pipefail
-folder=${1:-/tmp/persist-slurm}
-mkdir -p "$folder"/{state,spool,log}
+conf=/etc/slurm/slurm.conf
+folder=/var/lib/persist-slurm
+if [ -e $conf ] && ! grep -q '^ClusterName=persist-trial$' $conf; then
+  echo "error: this machine belongs to a cluster already, see $conf; nothing was changed" >&2
+  exit 1
+fi
+mkdir -p /etc/slurm $folder/{state,spool,log}
 memory=$(awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)
-cat > "$folder/slurm.conf" <<EOF
-ClusterName=persist
+cat > $conf <<EOF
+ClusterName=persist-trial
 SlurmctldHost=$(hostname -s)(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
@@ -30,17 +36,13 @@ SlurmdLogFile=$folder/log/slurmd.log
 NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory State=UNKNOWN
 PartitionName=trial Nodes=ALL Default=NO MaxTime=60 State=UP
 EOF
-export SLURM_CONF=$folder/slurm.conf
-{
-  mkdir -p /run/munge && chown munge: /run/munge /etc/munge/munge.key
-  [ -S /run/munge/munge.socket.2 ] && munge --no-input > /dev/null || runuser -u munge -- munged --pid-file /run/munge/munged.pid
-  slurmctld
-  slurmd
-  for _ in $(seq 60); do
-    sinfo --noheader --format %t 2> /dev/null | grep -q idle && break
-    sleep 1
-  done
-  sinfo
-} >&2
-sinfo --noheader --format %t | grep -q idle || { echo "error: the node is not idle; see $folder/log" >&2; exit 1; }
-echo "export SLURM_CONF=$SLURM_CONF"
+mkdir -p /run/munge && chown munge: /run/munge /etc/munge/munge.key
+munge --no-input > /dev/null 2>&1 || runuser -u munge -- munged --pid-file /run/munge/munged.pid
+slurmctld
+slurmd
+for _ in $(seq 60); do
+  sinfo --noheader --format %t 2> /dev/null | grep -q idle && exec sinfo
+  sleep 1
+done
+echo "error: the node is not idle after a minute; see $folder/log" >&2
+exit 1
