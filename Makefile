@@ -6,6 +6,7 @@
 #   make test                       every check, but for two that take longer:
 #   make test-faults                kill a grid at ten random moments; nothing may be lost (KILLS=..., SEED=...)
 #   make test-slurm                 the README's cluster section on a real Slurm (tests/slurm/start.sh starts one)
+#   make bench                      measure the speed side by side with others', on an otherwise idle machine (some 20 minutes)
 #   make notebooks                  run the committed notebooks anew and normalise them
 #   make lab                        JupyterLab
 PYTHON ?= python3
@@ -26,7 +27,7 @@ FLOCK := $(shell command -v flock)
 MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.execution \
   $(addprefix metadata.language_info.,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
 
-.PHONY: reproduce record figures claims test test-faults test-slurm notebooks lab
+.PHONY: reproduce record figures claims bench test test-faults test-slurm notebooks lab
 
 reproduce: $(READY)
 	@mkdir -p runs
@@ -40,9 +41,13 @@ record: $(READY)
 figures: $(READY)
 	python -m persist.draw results grids figures
 	python -m persist.readme results grids README.md
+	python -m persist.speed benchmarks/results figures/bench README.md
 
 claims: $(READY)
 	python -m persist.claims results grids README.md
+
+bench: $(READY)
+	python benchmarks/bench.py
 
 # several processes with one thread each: faster than one with several, and threads of two processes get in each other's way
 test: $(READY)

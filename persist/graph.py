@@ -33,10 +33,12 @@ class GraphedIterations:
     def __call__(self, batches):
         """(sum of the losses at the first use, examples) of one epoch, as iterate(batches); the sum is overwritten by the next."""
         self.total.zero_()
+        count = 0
         for index in batches.indices:
             self.indices[len(index)].copy_(index)
             self.run[len(index)]()
-        return self.total, sum(map(len, batches.indices))
+            count += len(index)
+        return self.total, count
 
 
 def capture(function, device):

@@ -20,7 +20,7 @@ def test_persistent_needs_nothing():
 
 
 def test_figures_and_records_import_no_torch():
-    assert loaded_by("import persist.figures, persist.record, persist.sweep", without=("torch", "torchvision")) >= {"matplotlib"}
+    assert loaded_by("import persist.figures, persist.record, persist.sweep, persist.speed", without=("torch", "torchvision")) >= {"matplotlib"}
 
 
 def test_cells_and_grids_import_only_yaml():

@@ -1,0 +1,432 @@
+"""How fast this project trains, measured side by side with what people would otherwise run, interleaved in one run.
+
+    python benchmarks/bench.py                  (what `make bench` runs; some 20 minutes on two CPU cores)
+    python benchmarks/bench.py --quick          a tiny network, a few seconds of everything: does it run at all?
+
+Pipelines: "plain" and "lightning" (baselines.py), this project's "loader" and "resident"; all train the same network on
+CIFAR-10. A sample is a slice of an epoch: the clock runs from the end of one iteration to the end of the same use of a later minibatch,
+so that it holds whole minibatches, loading included, and no start. On a GPU a slice is an epoch, on the CPU it is about SLICE gradients.
+Every round measures everything once, in another order; ratios are taken within a round.
+
+Writes benchmarks/results/<device>.json: the raw samples and the environment. persist/speed.py makes tables and figures of it.
+"""
+
+import argparse
+import contextlib
+import copy
+import dataclasses
+import functools
+import json
+import logging
+import math
+import os
+import random
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(Path(__file__).parent))
+from baselines import plain, shuffling_loader, training_set, with_lightning
+
+from persist import Cell, training
+from persist import data as datasets
+from persist.graph import GraphedIterations, restored
+from persist.model import build_model, flops_per_gradient
+from persist.record import environment, write_atomically
+from persist.speed import SCHEMA, describe
+
+WORKERS = (2, 4, 8)  # of the plain loop's DataLoader: the best of these, up to the cores; on the CPU, where they compete with training, also 0
+BASE = dict(padding="alexnet", scaling="channel", reduction="mean")  # the grid `paper`'s reading
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is measured."""
+
+    width: float = 1.0
+    table: tuple = tuple((m, K) for m in (32, 256, 512) for K in (1, 2, 5))
+    slice: int = 1024  # gradients of a sample on the CPU; at least one minibatch with its K uses
+    rounds: int = 3  # at least
+    matmul: int = 2048  # rows and columns
+    scale_m: tuple = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)  # at K = 1
+    scale_K: tuple = ((32, (1, 2, 3, 5, 8, 16)), (256, (1, 2, 4, 8, 16)))
+    scale_examples: tuple = (256, 512, 1024, 2048, 4096)  # whole epochs at m = 32, K = 1
+    scale_slice: int = 512  # gradients
+    profile: tuple = (32, 5)  # minibatches, times
+    minutes: float = 11.0  # for the table: as many rounds as fit
+    scale_minutes: float = 6.0
+
+
+GPU = Plan(matmul=8192, scale_examples=(1000, 5000, 10_000, 25_000, 50_000), profile=(1000, 5))
+QUICK = Plan(
+    width=0.0625, table=((32, 1), (32, 2)), slice=64, rounds=2, matmul=256,
+    scale_m=(8, 32), scale_K=((32, (1, 3)),), scale_examples=(64, 100), scale_slice=64, profile=(4, 2), minutes=0.0, scale_minutes=0.0,
+)  # fmt: skip
+
+
+class Done(Exception):
+    """The clock has run: ends a loop from within."""
+
+
+class Stopwatch:
+    """Counts iterations; `seconds` is what `iterations` of them took, after the first one(s) outside the clock."""
+
+    def __init__(self, device, iterations: int):
+        self.device, self.iterations = device, iterations
+        self.count, self.start = 0, None
+
+    def tick(self, optimizer=None, *_, iterations=1):
+        self.count += iterations
+        if self.start is None:
+            self.first, self.start = self.count, self._mark()
+        elif self.count >= self.first + self.iterations:
+            self.seconds = self._since(self.start)
+            raise Done
+
+    def _mark(self):
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _since(self, start) -> float:
+        end = self._mark()
+        if self.device.type != "cuda":
+            return end - start
+        end.synchronize()
+        return start.elapsed_time(end) / 1000
+
+
+def run(loop, tick):
+    """Run a training loop that has no end; tick(optimizer, ...) is called after every iteration and ends it by Done."""
+    hook = register_optimizer_step_post_hook(tick)
+    try:
+        loop()
+    except Done:
+        pass
+    finally:
+        hook.remove()
+
+
+@dataclasses.dataclass
+class Bench:
+    """The pipelines on a device. `workers`: m -> workers of the loaders."""
+
+    device: torch.device
+    root: str
+    width: float
+    graph: bool
+    workers: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        cell = self.cell(1, 1)
+        self.train = datasets.load(cell, self.root).train
+        self.dataset = training_set(self.root, *datasets.channel_statistics(cell))
+        self.resident = datasets.Resident(cell, self.train, self.device)
+
+    def cell(self, m, K, **changes) -> Cell:
+        return Cell(**{**BASE, **dict(m=m, K=K, width=self.width, lr=0.001), **changes})
+
+    def loop(self, pipeline, cell, stopwatch=None, loader=None):
+        """A training loop without an end. loader: the baselines' DataLoader, else a shuffling one."""
+        if pipeline in ("plain", "lightning"):
+            loader = loader or shuffling_loader(self.dataset, cell.m, self.workers[cell.m], self.device)
+            baseline = plain if pipeline == "plain" else with_lightning
+            return functools.partial(baseline, build_model(cell), loader, cell.K, cell.lr, cell.momentum, self.device)
+        return functools.partial(self._ours, pipeline, cell, stopwatch)
+
+    def _ours(self, pipeline, cell, stopwatch):
+        with training._arithmetic(cell.precision):
+            source = self.source(pipeline, cell)
+            model = build_model(cell).to(self.device, memory_format=torch.channels_last)
+            optimizer = training.build_optimizer(cell, model)
+            iterate = functools.partial(training.iterate, cell, model, optimizer)
+            if self.graph and pipeline == "resident":
+                with restored(model, optimizer):
+                    iterate = GraphedIterations(iterate, source, {len(i) for i in source.epoch(1).indices})
+            for epoch in range(1, 10**9):
+                batches = source.epoch(epoch)
+                iterate(_Ticking(batches.indices, cell.K, stopwatch) if isinstance(iterate, GraphedIterations) else batches)
+
+    def source(self, pipeline, cell, examples=None):
+        if pipeline == "loader":
+            return datasets.Loader(cell, self.train, self.device, workers=self.workers[cell.m])
+        source = copy.copy(self.resident)  # the scaled images once, not per cell
+        source.cell, source.images, source.labels = cell, self.resident.images[:examples], self.resident.labels[:examples]
+        return source
+
+    def sample(self, pipeline, m, K, precision, gradients) -> dict:
+        cell = self.cell(m, K, precision="fp32" if precision == "default" else precision, pipeline="loader" if pipeline == "loader" else "resident")
+        minibatches = cell.examples // m - 1 if self.device.type == "cuda" else max(1, round(gradients / (m * K)))
+        stopwatch = Stopwatch(self.device, minibatches * K)
+        run(self.loop(pipeline, cell, stopwatch), stopwatch.tick)
+        return dict(
+            pipeline=pipeline, precision=precision, m=m, K=K, workers=0 if pipeline == "resident" else self.workers[m],
+            minibatches=minibatches, gradients=minibatches * m * K, seconds=stopwatch.seconds,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass
+class _Ticking:
+    """The minibatches of a graphed epoch, which tick when they are done: a replay calls no optimizer's step."""
+
+    minibatches: tuple
+    K: int
+    stopwatch: Stopwatch
+
+    @property
+    def indices(self):
+        for index in self.minibatches:
+            yield index
+            self.stopwatch.tick(iterations=self.K)
+
+
+def rounds(settings, measure, minutes, at_least, rng) -> list[dict]:
+    """Measure every setting once per round, in another order each, as many rounds as fit into the minutes."""
+    samples, start = [], time.monotonic()
+    for number in range(1000):
+        taken = time.monotonic() - start
+        if number >= at_least and taken * (number + 1) / number > 60 * minutes:
+            break
+        for group in rng.sample(settings, len(settings)):  # what is compared stands side by side
+            samples += [{"round": number, **measure(*setting)} for setting in rng.sample(group, len(group))]
+        print(f"round {number + 1}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    return samples
+
+
+def matmul_rate(device, precision, n) -> dict:
+    """Floating-point operations per second of an n x n matrix product: the best of a few."""
+    with training._arithmetic(precision):
+        a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32) for _ in range(2))
+        seconds = []
+        for _ in range(8):
+            start = training._now(device)
+            a @ b
+            seconds.append(training._now(device) - start)
+    return dict(precision=precision, n=n, flops_per_second=2 * n**3 / min(seconds[1:]))
+
+
+def choose_workers(bench, ms, rng, gradients) -> list[dict]:
+    """The best number of workers for the plain loop at each m, K = 1: what all loaders then take."""
+    cores = datasets.cores()
+    candidates = [w for w in WORKERS if w <= cores] or [1]
+    candidates = [0, *candidates] if bench.device.type == "cpu" else candidates
+
+    def measure(m, workers):
+        bench.workers[m] = workers
+        return bench.sample("plain", m, 1, "default", gradients)
+
+    samples = rounds([[(m, w) for w in candidates] for m in ms], measure, minutes=0, at_least=2, rng=rng)
+    for m in ms:
+        bench.workers[m] = min(candidates, key=lambda w: min(s["seconds"] for s in samples if (s["m"], s["workers"]) == (m, w)))
+    return samples
+
+
+def check(bench, precisions) -> dict:
+    """That all pipelines train the same: on the same minibatches, the largest difference of a weight from the plain loop's after 10
+    iterations (5 minibatches of 32, used twice), beside the largest change of a weight."""
+    cell = bench.cell(32, 2, lr=0.01)
+    loader = DataLoader(bench.dataset, batch_sampler=datasets.minibatch_indices(cell, 1, len(bench.dataset)))
+    start = [p.detach() for p in build_model(cell).parameters()]
+
+    def weights(pipeline, cell):
+        kept = []
+
+        def tick(optimizer, *_, count=iter(range(1, 11))):
+            if next(count) == 10:
+                kept.extend(p.detach().cpu() for group in optimizer.param_groups for p in group["params"])
+                raise Done
+
+        run(bench.loop(pipeline, cell, loader=loader), tick)
+        return kept
+
+    def distance(a, b):
+        return max(float((x - y).abs().max()) for x, y in zip(a, b))
+
+    bench = dataclasses.replace(bench, graph=False, workers={32: 0})
+    expected = weights("plain", cell)
+    ours = {f"{pipeline} {p}": (pipeline, dataclasses.replace(cell, precision=p, pipeline=pipeline)) for pipeline, p in [("loader", "fp32"), *(("resident", p) for p in precisions)]}
+    pipelines = {"lightning": ("lightning", cell), **ours}
+    return {
+        "iterations": 10,
+        "largest_change": distance(expected, start),
+        "largest_difference": {name: distance(expected, weights(*pipeline)) for name, pipeline in pipelines.items()},
+    }
+
+
+def profile(bench, minibatches, times) -> dict:
+    """Where the time of the training loop goes at m = 32, K = 1, resident, fp32: all but forward, backward and update is overhead."""
+    cell = bench.cell(32, 1)
+    seconds = dict.fromkeys(("forward", "backward", "update"), 0.0)
+
+    def timed(part, function):
+        def call(*arguments, **keywords):
+            nonlocal seconds
+            start = training._now(bench.device)
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                seconds[part] += training._now(bench.device) - start
+
+        return call
+
+    with training._arithmetic("fp32"):
+        model = build_model(cell).to(bench.device, memory_format=torch.channels_last)
+        optimizer = training.build_optimizer(cell, model)
+        optimizer.step, optimizer.zero_grad = timed("update", optimizer.step), timed("update", optimizer.zero_grad)
+        source, total = bench.source("resident", cell, 32 * minibatches), 0.0
+        with (
+            mock.patch.object(training, "cross_entropy", timed("forward", training.cross_entropy)),
+            mock.patch.object(torch.Tensor, "backward", timed("backward", torch.Tensor.backward)),
+        ):
+            for epoch in range(1, 2 + times):
+                start = training._now(bench.device)
+                loss, _ = training.iterate(cell, timed("forward", model), optimizer, source.epoch(epoch))
+                float(loss)
+                total += training._now(bench.device) - start
+                if epoch == 1:  # the warm-up
+                    total, seconds = 0.0, seconds.fromkeys(seconds, 0.0)
+    return {"m": 32, "K": 1, "iterations": minibatches * times, "seconds": total, **seconds, "overhead": 1 - sum(seconds.values()) / total}
+
+
+def replayed(bench) -> dict | None:
+    """On CUDA: the part of an epoch's time at m = 32, K = 1 in which the graph's replays run on the GPU, by events."""
+    if bench.device.type != "cuda":
+        return None
+    events, replay = [], torch.cuda.CUDAGraph.replay
+
+    def timed(graph):
+        pair = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        pair[0].record()
+        replay(graph)
+        pair[1].record()
+        events.append(pair)
+
+    cell = bench.cell(32, 1)
+    stopwatch = Stopwatch(bench.device, cell.examples // 32 - 2)
+    with mock.patch.object(torch.cuda.CUDAGraph, "replay", timed):
+        run(dataclasses.replace(bench, graph=True).loop("resident", cell, stopwatch), stopwatch.tick)
+    inside = events[1 : 1 + stopwatch.iterations]
+    return {"m": 32, "K": 1, "seconds": stopwatch.seconds, "replays": sum(a.elapsed_time(b) for a, b in inside) / 1000}
+
+
+def whole_epoch(bench, examples) -> dict:
+    """Seconds of one whole epoch of so many examples, m = 32, K = 1, shuffling and the last partial minibatch included."""
+    cell = bench.cell(32, 1, train_size=examples)
+    with training._arithmetic("fp32"):
+        model = build_model(cell).to(bench.device, memory_format=torch.channels_last)
+        optimizer, source = training.build_optimizer(cell, model), bench.source("resident", cell, examples)
+        training.iterate(cell, model, optimizer, [next(iter(source.epoch(1)))])
+        start = training._now(bench.device)
+        loss, _ = training.iterate(cell, model, optimizer, source.epoch(2))
+        float(loss)
+        return dict(pipeline="resident", precision="fp32", m=32, K=1, examples=examples, seconds=training._now(bench.device) - start)
+
+
+def cost_of_scale(bench, plan, rng) -> list[dict]:
+    """Samples of the resident pipeline in fp32 over m, over K, and of whole epochs over the number of examples."""
+    slices = {*((m, 1) for m in plan.scale_m), *((m, K) for m, Ks in plan.scale_K for K in Ks)}
+    settings = [[("slice", m, K)] for m, K in sorted(slices)] + [[("epoch", n, None)] for n in plan.scale_examples]
+
+    def measure(kind, n, K):
+        return {"kind": kind, **(bench.sample("resident", n, K, "fp32", plan.scale_slice) if kind == "slice" else whole_epoch(bench, n))}
+
+    return rounds(settings, measure, plan.scale_minutes, plan.rounds, rng)
+
+
+def precisions_of(device, bf16) -> tuple[str, ...]:
+    if device.type == "cuda":
+        return ("fp32", "tf32", "bf16") if torch.cuda.get_device_capability(device) >= (8, 0) else ("fp32",)
+    return ("fp32", "bf16") if bf16 else ("fp32",)
+
+
+class OtherWork:
+    """How many cores other processes kept busy, on average, since this was made; None where /proc/stat does not say."""
+
+    def __init__(self):
+        self.start = self._read()
+
+    def cores(self) -> float | None:
+        now = self._read()
+        if now is None or self.start is None:
+            return None
+        (busy, own, clock), (busy0, own0, clock0) = now, self.start
+        return round(max(0.0, (busy - busy0) - (own - own0)) / (clock - clock0), 2)
+
+    @staticmethod
+    def _read():
+        with contextlib.suppress(OSError):
+            user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+            own = os.times()
+            return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), sum(own[:4]), time.monotonic()
+
+
+def measure_all(bench, plan, precisions) -> dict:
+    rng, other, start = random.Random(0), OtherWork(), time.monotonic()
+    pipelines = [("plain", "default"), ("lightning", "default"), ("loader", "fp32"), *(("resident", p) for p in precisions)]
+    groups = [[(pipeline, m, K, precision, plan.slice) for pipeline, precision in pipelines] for m, K in plan.table]
+    workers = choose_workers(bench, sorted({m for m, _ in plan.table}), rng, plan.slice)
+    matmul = [matmul_rate(bench.device, p, plan.matmul) for p in precisions]
+    samples = rounds(groups, bench.sample, plan.minutes - (time.monotonic() - start) / 60, plan.rounds, rng)
+    matmul += [matmul_rate(bench.device, p, plan.matmul) for p in precisions]
+    return {
+        "workers": workers,
+        "matmul": matmul,
+        "samples": samples,
+        "check": check(bench, precisions),
+        "profile": profile(bench, *plan.profile),
+        "replayed": replayed(bench),
+        "scale": cost_of_scale(bench, plan, rng),
+        "other_work": other.cores(),
+        "minutes": round((time.monotonic() - start) / 60, 1),
+    }
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="benchmarks/bench.py", description="Measure how fast this project trains, side by side with what people would otherwise run.")
+    parser.add_argument("--quick", action="store_true", help="a tiny network and tiny slices: whether it runs; its numbers mean nothing")
+    parser.add_argument("--output", help="folder for the JSON; default benchmarks/results, with --quick runs/bench")
+    parser.add_argument("--device", help="default: CUDA where there is one, else the CPU")
+    parser.add_argument("--bf16", action="store_true", help="bf16 on the CPU too")
+    parser.add_argument("--graph", action="store_true", help="resident by CUDA graphs (never run yet)")
+    options = parser.parse_args(arguments)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+    try:
+        device = training.resolve_device(options.device)
+        plan = QUICK if options.quick else GPU if device.type == "cuda" else Plan()
+        bench = Bench(device, os.environ.get("PERSIST_DATA") or "data", plan.width, options.graph and device.type == "cuda")
+    except (ValueError, datasets.DataError) as error:
+        sys.exit(f"error: {error}")
+    cuda = device.type == "cuda"
+    where = environment(torch.cuda.get_device_name(device) if cuda else None, datasets.load(bench.cell(1, 1), bench.root).sha256)
+    result = {
+        "schema": SCHEMA,
+        "quick": options.quick,
+        "environment": {**where, "cuda": torch.version.cuda if cuda else None, "threads": torch.get_num_threads(), "graph": bench.graph},
+        "cell": bench.cell(32, 1).as_dict(),
+        "flops_per_gradient": flops_per_gradient(bench.cell(32, 1)),
+        **measure_all(bench, plan, precisions_of(device, options.bf16)),
+    }
+    name = ("gpu-" if device.type == "cuda" else "cpu-") + slug(where["device"])
+    path = Path(options.output or ("runs/bench" if options.quick else "benchmarks/results")) / f"{name}.json"
+    write_atomically(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    print(describe(result))
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
