@@ -3,8 +3,10 @@
 #   make record GRID=...            keep finished records: runs/<grid>/ -> results/<grid>/
 #   make figures                    redraw figures/ from results/, without training
 #   make claims                     judge the paper's claims by results/, without training
-#   make test                       every check, but for two that take longer:
+#   make report                     one page to read from results/ and figures/: report/index.html
+#   make test                       every check, but for three that take longer or need more:
 #   make test-faults                kill a grid at ten random moments; nothing may be lost (KILLS=..., SEED=...)
+#   make test-browser               the notebooks and the page in a real browser (Debian's chromium)
 #   make test-slurm                 the README's cluster section on a real Slurm (tests/slurm/start.sh starts one)
 #   make bench                      measure the speed side by side with others', on an otherwise idle machine (some 20 minutes)
 #   make notebooks                  run the committed notebooks anew and normalise them
@@ -27,7 +29,7 @@ FLOCK := $(shell command -v flock)
 MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.execution \
   $(addprefix metadata.language_info.,codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
 
-.PHONY: reproduce record figures claims bench test test-faults test-slurm notebooks lab
+.PHONY: reproduce record figures claims report bench test test-faults test-slurm test-browser notebooks lab
 
 reproduce: $(READY)
 	@mkdir -p runs
@@ -46,6 +48,9 @@ figures: $(READY)
 claims: $(READY)
 	python -m persist.claims results grids README.md
 
+report: $(READY)
+	python -m persist.report . report
+
 bench: $(READY)
 	python benchmarks/bench.py
 
@@ -58,6 +63,9 @@ test-faults: $(READY)
 
 test-slurm: $(READY)
 	python -m pytest tests/slurm/check_slurm.py
+
+test-browser: $(READY)
+	python -m pytest tests/browser
 
 # cell.ipynb in an empty folder, so that it trains and does not show an older run of yours
 notebooks: $(READY)

@@ -15,9 +15,10 @@ from persist.record import Record, was_shared
 # Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
 FIGURES = {1: (32, "constant"), 2: (256, "constant"), 3: (512, "constant"), 4: (32, "kmu"), 5: (512, "kmu")}
 PAPER_K = (1, 2, 5)
-# Colours of Okabe and Ito, told apart by the colour-blind; with the line styles, also in grey. The same K always alike.
+# Colours of Okabe and Ito, told apart by the colour-blind; with the line styles, also in grey.
 STYLES = {1: ("#0072B2", "-"), 2: ("#E69F00", "--"), 5: ("#009E73", "-.")}
-OTHER_STYLES = (("#CC79A7", ":"), ("#D55E00", (0, (5, 1))), ("#56B4E9", (0, (3, 1, 1, 1))), ("#000000", (0, (1, 1))))
+OTHER_COLORS = ("#CC79A7", "#D55E00", "#56B4E9", "#000000")
+OTHER_LINES = (":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 # The fields that the paper's text states, in words; the others are what it leaves open.
 STATED = {
     "dataset": "data set",
@@ -216,16 +217,15 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
     """The four panels of the paper's figures. curves: K -> its runs, one per seed."""
     figure = Figure(figsize=(10, 7.6), layout="constrained")
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
-    styles = _styles(curves)
     for row, (quantity, ylabel) in zip(axes, PANELS):
         for ax, (clock, _) in zip(row, CLOCKS):
             for K, runs in sorted(curves.items()):
-                draw_curve(ax, runs, clock, quantity, *styles[K])
+                draw_curve(ax, runs, clock, quantity, *style(K))
         row[0].set_ylabel(ylabel.format(_evaluated_on(curves)))
     for ax, (_, xlabel) in zip(axes[1], CLOCKS):
         ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    _draw_legend(figure, title, curves, styles)
+    _draw_legend(figure, title, curves)
     warn_of_shared(axes[0, 0], [run for runs in curves.values() for run in runs])
     figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
     return figure
@@ -254,8 +254,8 @@ def warn_of_shared(ax, runs: list[Record]):
         ax.set_title(f"other work ran on the machine during {_count(len(shared), 'run')}", fontsize="small", color="#B00020")
 
 
-def _draw_legend(figure, title, curves, styles):
-    lines = [Line2D([], [], color=styles[K][0], ls=styles[K][1], label=_legend(K, runs)) for K, runs in sorted(curves.items())]
+def _draw_legend(figure, title, curves):
+    lines = [Line2D([], [], color=style(K)[0], ls=style(K)[1], label=_legend(K, runs)) for K, runs in sorted(curves.items())]
     columns = len(lines) if sum(len(line.get_label()) for line in lines) < 90 else 1
     # the title as the legend's: constrained layout makes no room for both above the panels
     figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=columns, frameon=False, handlelength=3)
@@ -274,9 +274,9 @@ def _legend(K, runs) -> str:
     return text
 
 
-def _styles(curves):
-    others = [K for K in sorted(curves) if K not in STYLES]
-    return STYLES | {K: OTHER_STYLES[i % len(OTHER_STYLES)] for i, K in enumerate(others)}
+def style(K: int) -> tuple:
+    """(colour, line style) of a persistency: the same K is drawn alike everywhere, and K = 1..16 all differ."""
+    return STYLES.get(K) or (OTHER_COLORS[K % 4], OTHER_LINES[K // 4 % 4])
 
 
 def _evaluated_on(curves) -> str:

@@ -21,8 +21,7 @@ class Progress:
 
     def __init__(self, cell: Cell):
         self.cell, self.started, self.first = cell, time.monotonic(), None
-        # Jupyter's server names the session of the kernels that it starts, papermill does not
-        self.bar = tqdm(total=cell.epochs, unit="epoch", file=sys.stdout) if "JPY_SESSION_NAME" in os.environ else None
+        self.bar = tqdm(total=cell.epochs, unit="epoch", file=sys.stdout) if in_jupyter() else None
 
     def __call__(self, entry: dict):
         numbers = f"test loss {_number(entry['test_loss'])}, accuracy {_number(entry['test_accuracy'])}"
@@ -62,6 +61,12 @@ def grid_progress(cells: list[Cell], folder) -> str:
         work = sum(cell.K * cell.examples * cell.epochs for cell in todo)
         text += f"; about {duration(seconds / gradients * work)} to go"
     return text
+
+
+def in_jupyter() -> bool:
+    """Whether somebody sees what a cell shows while it runs: Jupyter's server names the session of the kernels that it
+    starts; papermill and nbval do not."""
+    return "JPY_SESSION_NAME" in os.environ
 
 
 def duration(seconds: float) -> str:

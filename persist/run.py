@@ -6,7 +6,7 @@ from pathlib import Path
 
 from persist.cell import Cell
 from persist.model import build_model, flops_per_gradient
-from persist.progress import Progress, duration
+from persist.progress import Progress, duration, in_jupyter
 from persist.record import Record
 from persist.training import CHECKPOINT_EVERY, CODE, estimate_seconds, train
 
@@ -52,7 +52,7 @@ def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=Non
     if force:
         checkpoint.unlink(missing_ok=True)
     print("expected:", duration(estimate_seconds(cell, data_root=data_root, device=device)), flush=True)
-    record = train(cell, data_root=data_root, device=device, checkpoint=checkpoint, checkpoint_every=checkpoint_every, on_epoch=Progress(cell))
+    record = train(cell, data_root=data_root, device=device, checkpoint=checkpoint, checkpoint_every=checkpoint_every, on_epoch=_watch(cell))
     if path.exists() and not force:
         print(f"another process has saved {path} meanwhile, which stays")
         record = Record.load(path)
@@ -68,6 +68,22 @@ def _save(record: Record, path):
     except OSError as error:
         again = "Make room or the folder writable, then run the same again: it goes on from the last checkpoint, where there is one."
         raise OSError(f"the record was not saved: {error}. {again}") from None
+
+
+def _watch(cell):
+    """What shows the progress after each epoch: a bar or lines, and, where somebody sees them, curves that grow."""
+    progress = Progress(cell)
+    if not in_jupyter():
+        return progress
+    from persist.live import LiveCurves
+
+    curves = LiveCurves(cell)
+
+    def show(entry):
+        progress(entry)
+        curves(entry)
+
+    return show
 
 
 def _check_writable(folder):

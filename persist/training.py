@@ -27,7 +27,7 @@ EVALUATION_BATCH = 1000  # examples; bounds the memory of an evaluation, changes
 CHECKPOINT_EVERY = 30.0  # seconds, at least, between two checkpoints
 
 
-def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoint_every=CHECKPOINT_EVERY, on_epoch=None, graph=False) -> Record:
+def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoint_every=CHECKPOINT_EVERY, on_epoch=None, on_minibatch=None, graph=False) -> Record:
     """Train the cell's network with minibatch persistency and evaluate it after every epoch (Section 2.1).
 
     data_root: folder with CIFAR-10; default PERSIST_DATA, else ./data.
@@ -37,12 +37,16 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoin
         warning says so) and replaced. Where it cannot be written (a full disk), a warning says so and the run goes on.
     checkpoint_every: seconds, at least, between two checkpoints; they are written at the end of an epoch.
     on_epoch: called with each new entry of the record's history.
+    on_minibatch: called, without arguments, before the first use of each minibatch. What either raises ends the training and
+        reaches the caller. Not with graph.
     graph: on CUDA, replay the K iterations on a minibatch, and the evaluation, as CUDA graphs (persist/graph.py; never
         run yet): the same numbers within rounding, in less time. Needs the pipeline "resident" and consecutive reuse.
 
     Stops at the first epoch whose loss is not finite; the record's status is then "diverged".
     Raises persist.data.DataError, or ValueError for a device that is not there, or a cell that no graph can run.
     """
+    if graph and on_minibatch:
+        raise ValueError("on_minibatch must be None with graph=True, which replays a whole minibatch at once")
     device = resolve_device(device)
     _check_precision(cell, device)
     if graph:
@@ -73,7 +77,10 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoin
         while not _ended(cell, history):
             before = history[-1] if history else dict.fromkeys(CLOCKS, 0.0)
             start = _now(device)
-            loss, count = run_epoch(pipeline.epoch(len(history) + 1))
+            batches = pipeline.epoch(len(history) + 1)
+            if on_minibatch:
+                batches = _Announced(batches, on_minibatch)
+            loss, count = run_epoch(batches)
             train_loss = float(loss) / count
             trained = _now(device)
             loss, correct = run_evaluation()
@@ -172,6 +179,18 @@ def _check_precision(cell, device):
     """TF32 in name only would be recorded as something that it is not."""
     if cell.precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
         raise ValueError(f"precision 'tf32' needs an NVIDIA GPU of compute capability 8.0 or newer, not {device}; 'fp32' and 'bf16' run anywhere")
+
+
+class _Announced:
+    """The minibatches, with a call before each is used; re-iterable where they are."""
+
+    def __init__(self, batches, call):
+        self.batches, self.call = batches, call
+
+    def __iter__(self):
+        for batch in self.batches:
+            self.call()
+            yield batch
 
 
 def _driver() -> str | None:

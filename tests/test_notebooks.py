@@ -14,6 +14,8 @@ from persist import Cell, load_records
 # Cells whose outputs nbval does not compare, by the start of their source, and why. All others are compared strictly.
 NOT_COMPARED = {
     ("cell.ipynb", "record = train_or_load("): "it measures time, and its lines tell the time left",
+    ("your_own_loop.ipynb", "@torch.no_grad()"): "it measures time",
+    ("explore.ipynb", "check_parameters(In"): "it trains, and measures time",
 }
 
 
@@ -63,8 +65,11 @@ def test_what_nbval_does_not_compare_is_listed_with_a_reason(project):
 
 
 def test_notebooks_are_thin(project):
-    """They call the package: no functions, classes or loops of their own, hence no metrics either."""
+    """They call the package: no functions, classes or loops of their own, hence no metrics either. The one exception is
+    about a loop of the reader's own."""
     for path, notebook in notebooks(project):
+        if path.name == "your_own_loop.ipynb":
+            continue
         for cell in code_cells(notebook):
             words = set() if "parameters" in cell.metadata.get("tags", []) else set(cell.source.split())
             assert not words & {"def", "class", "for", "while", "lambda"}, (path.name, cell.source)

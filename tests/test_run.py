@@ -30,6 +30,18 @@ def test_a_cell_is_trained_once_and_again_only_by_force(tmp_path, capsys):
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
+def test_curves_grow_only_where_somebody_sees_them(tmp_path, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr("persist.live.LiveCurves.__init__", lambda self, cell: None)
+    monkeypatch.setattr("persist.live.LiveCurves.__call__", lambda self, entry: shown.append(entry["epoch"]))
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    train_or_load(SMALL, tmp_path / "log")
+    assert shown == [] and capsys.readouterr().out.count("epoch") == 3
+    monkeypatch.setenv("JPY_SESSION_NAME", "cell.ipynb")
+    train_or_load(SMALL, tmp_path / "lab")
+    assert shown == [1, 2, 3] and "3/3" in capsys.readouterr().out
+
+
 def test_an_interrupted_cell_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PERSIST_CHECKPOINT_EVERY", "0")
 

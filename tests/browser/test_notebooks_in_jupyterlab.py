@@ -1,0 +1,153 @@
+"""Every notebook in a real JupyterLab, run from top to bottom in Chromium; the controls of explore.ipynb."""
+
+import re
+import time
+from pathlib import Path
+
+import nbformat
+import nbformat.reader
+import pytest
+
+NOTEBOOKS = sorted(path.stem for path in Path(__file__).parents[2].glob("notebooks/*.ipynb"))
+MINUTE = 60_000  # milliseconds
+
+
+class Notebook:
+    """A notebook open in JupyterLab."""
+
+    def __init__(self, browser, lab, name):
+        self.page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        self.opened = time.monotonic()
+        self.page.goto(lab.format(name))
+        self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=MINUTE)
+
+    def run_all(self):
+        self.page.locator("#jp-main-statusbar").get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=MINUTE)
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    def prompts(self):
+        return self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+
+    def wait_until_done(self, timeout=4 * MINUTE):
+        """All code cells have a number, in order, and none failed."""
+        self.page.wait_for_function(
+            "() => { const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.innerText.trim());"
+            " return p.length && p.every(t => /^\\[\\d+\\]:$/.test(t)) || document.querySelector('[data-mime-type=\"application/vnd.jupyter.error\"]') }",
+            timeout=timeout,
+        )
+        assert self.page.locator("[data-mime-type='application/vnd.jupyter.error']").all_inner_texts() == []
+
+    def save(self, path):
+        """Save it with Ctrl+S; returns the notebook that was saved."""
+        path.unlink()
+        self.page.keyboard.press("Control+s")
+        end = time.monotonic() + 30
+        while True:
+            try:
+                return nbformat.read(path, as_version=4)
+            except (OSError, nbformat.reader.NotJSONError):  # not there yet, or half written
+                assert time.monotonic() < end, f"{path.name} was not saved"
+                time.sleep(0.1)
+
+    def screenshot(self, path):
+        self.page.screenshot(path=path)
+
+    # the panel of explore.ipynb
+
+    def press(self, label):
+        self.page.locator(".jupyter-button:enabled", has_text=label).click(timeout=MINUTE)
+
+    def wait_for_status(self, pattern, timeout=3 * MINUTE):
+        self.page.locator(".widget-html-content").filter(has_text=re.compile(f"^({pattern})$")).first.wait_for(timeout=timeout)
+
+    def move_slider(self, label, key, times, to):
+        slider = self.page.locator(".widget-hslider").filter(has_text=label)
+        for _ in range(times):
+            slider.locator(".noUi-handle").press(key)
+        slider.locator(".widget-readout", has_text=re.compile(f"^{to}$")).wait_for(timeout=MINUTE)
+
+    def wait_for_alt(self, pattern):
+        self.page.wait_for_function(f"() => /{pattern}/.test(document.querySelector('.widget-html-content img').alt)", timeout=3 * MINUTE)
+
+    def alt(self):
+        return self.page.locator(".widget-html-content img").get_attribute("alt")
+
+    def rows(self):
+        rows = self.page.locator(".widget-html-content tbody tr").all()
+        return [row.locator("td").all_inner_texts() for row in rows]
+
+
+@pytest.fixture
+def notebook(browser, lab, screenshots):
+    opened = []
+
+    def open_notebook(name):
+        opened.append(Notebook(browser, lab, name))
+        return opened[-1]
+
+    yield open_notebook
+    for each in opened:
+        each.page.screenshot(path=screenshots / "last-seen.png")  # where a test failed, this shows at what
+        each.page.close()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_from_top_to_bottom(notebook, project, copy, screenshots, name):
+    """Its cells run in order without an error, and the pictures of the committed notebook are there again."""
+    path = copy / "notebooks" / f"{name}.ipynb"
+    expected = pictures(project / "notebooks" / path.name)
+    page = notebook(name)
+    page.run_all()
+    page.wait_until_done()
+    page.screenshot(screenshots / f"{name}.png")
+    saved = page.save(path)
+    assert [cell.execution_count for cell in saved.cells if cell.cell_type == "code"] == list(range(1, len(page.prompts()) + 1))
+    if name != "explore":  # there, controls take the place of the picture
+        assert pictures(path) >= expected > 0
+
+
+def test_explore_trains_stops_and_compares(notebook, screenshots):
+    page = notebook("explore")
+    page.run_all()
+    page.wait_until_done()
+    page.press("Train")
+    page.wait_for_status(r"epoch \d+ of 12")
+    waited = time.monotonic() - page.opened
+    assert re.search(r"run 1: m = 256, K = 5, µ = 0.05 has 0\.\d+ after epoch \d", page.alt()), "the first point is drawn"
+    page.wait_for_alt("after epoch [5-8]")
+    page.screenshot(screenshots / "explore-1-training.png")
+    page.wait_for_status("finished")
+    assert page.rows()[0][:5] == ["1", "256", "5", "µ", "0.05"] and len(page.rows()) == 4, "one run and three recorded ones"
+
+    # another K by its slider, then stop: what was trained stays
+    page.move_slider("persistency K", "ArrowLeft", 4, to=1)
+    page.press("Train")
+    page.wait_for_status(r"epoch [2-9] of 12")
+    page.press("Stop")
+    page.wait_for_status(r"stopped; \d+ of 12 epochs are kept")
+    second = page.rows()[1]
+    assert second[:5] == ["2", "256", "1", "µ", "0.05"] and re.fullmatch(r"\d+ of 12, stopped", second[5])
+    assert "run 1: m = 256, K = 5" in page.alt() and "run 2: m = 256, K = 1" in page.alt()
+    page.page.locator(".widget-checkbox input").click()
+    page.page.wait_for_function("() => document.querySelectorAll('.widget-html-content tbody tr').length == 2", timeout=MINUTE)
+    page.page.locator(".widget-checkbox input").click()
+
+    # the policy, and another m, for which nothing is recorded
+    page.press("kµ")
+    page.move_slider("minibatch size m", "ArrowLeft", 1, to=128)
+    page.page.get_by_text("No run of m = 128 is recorded").wait_for(timeout=MINUTE)
+    page.press("Train")
+    page.wait_for_status("finished")
+    assert page.rows()[2][:5] == ["3", "128", "1", "kµ", "0.05"]
+    page.move_slider("minibatch size m", "ArrowRight", 1, to=256)
+    page.page.get_by_text("No run of m = 128 is recorded").wait_for(state="hidden", timeout=MINUTE)
+    page.screenshot(screenshots / "explore-2-compared.png")
+    (screenshots / "explore-seconds.txt").write_text(f"from opening explore.ipynb to the first moving curve: {waited:.1f} s\n")
+    assert waited <= 15, f"from opening to the first moving curve: {waited:.1f} s"
+
+
+def pictures(path) -> int:
+    """How many pictures the outputs of a saved notebook hold."""
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
