@@ -32,9 +32,9 @@ MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.executio
 .PHONY: reproduce record figures claims report bench test test-faults test-slurm test-browser notebooks lab
 
 reproduce: $(READY)
-	@mkdir -p runs
+	@mkdir -p runs && touch runs/.lock
 	$(if $(FLOCK),@flock --nonblock runs/.lock true || echo "another make reproduce is running here: waiting for it")
-	grid=$(OR_DEFAULT) && python -m persist.progress grids/$$grid.yaml runs/$$grid && \
+	grid="$(OR_DEFAULT)" && python -m persist.progress "$$grid" && \
 	exec $(if $(FLOCK),flock --no-fork runs/.lock) snakemake --profile profiles/default $(if $(FLOCK),--nolock) --config grid=$$grid
 
 record: $(READY)

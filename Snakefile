@@ -5,20 +5,17 @@
 A cell has no inputs and is rerun only where its record is not there: never because of a time stamp or a comment.
 """
 
-import re
 import shutil
 import sys
 
 import yaml
 
-from persist.cell import load_grid
+from persist.cell import grid_path, load_grid
 from persist.progress import failures
 
 NAME = str(config.get("grid", "preview"))
-if not re.fullmatch(r"[\w-]+", NAME):
-    raise WorkflowError(f"grid must be the name of a file in grids/, without its .yaml: letters, digits, - and _, not {NAME!r}")
 try:
-    GRID = load_grid(f"grids/{NAME}.yaml")
+    GRID = load_grid(grid_path(NAME))
 except ValueError as error:
     raise WorkflowError(str(error))
 RUNS = f"runs/{NAME}"
@@ -60,7 +57,7 @@ rule cell:
     resources:
         **GRID.resources,
     shell:
-        "python -m persist.progress grids/{NAME}.yaml {RUNS}; "
+        "python -m persist.progress {NAME}; "
         "exec {GUARD} papermill notebooks/cell.ipynb {log:q} -y {params.fields:q} -p results_dir {RUNS} "
         "--log-level ERROR --no-progress-bar --stdout-file -"
 

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import yaml
@@ -148,6 +149,16 @@ class Grid:
     notebook: str
     beside: str | None = None
     resources: dict[str, int] = dataclasses.field(default_factory=lambda: dict(RESOURCES))
+
+
+def grid_path(name: str) -> Path:
+    """The file of one of the project's grids, by its name, which is also that of its folder in runs/ and results/.
+
+    Raises ValueError for a name that would lead elsewhere.
+    """
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"a grid is named like its file in grids/, without .yaml: letters, digits, - and _, not {name!r}")
+    return Path("grids") / f"{name}.yaml"
 
 
 def load_grid(path) -> Grid:

@@ -1,6 +1,6 @@
 """Progress, for people: of one cell while it trains, and of a grid.
 
-    python -m persist.progress grids/preview.yaml runs/preview
+    python -m persist.progress preview
 """
 
 import argparse
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from persist.cell import Cell, load_grid
-from persist.record import Record, RecordError, load_records
+from persist.cell import Cell, grid_path, load_grid
+from persist.record import Record, RecordError, check_writable, load_records
 
 
 class Progress:
@@ -100,16 +100,15 @@ def _error(notebook: Path) -> str:
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m persist.progress", description="Say how far a grid is, and refuse one that is broken.")
-    parser.add_argument("grid", help="file of the grid")
-    parser.add_argument("folder", help="folder with its records")
+    parser.add_argument("grid", help="name of the grid")
     options = parser.parse_args(arguments)
     try:
-        cells = load_grid(options.grid).cells
-        if Path(options.folder).is_dir():
-            load_records(options.folder, cells)  # a damaged record is named before anything trains
+        cells, folder = load_grid(grid_path(options.grid)).cells, Path("runs") / options.grid
+        check_writable("the folder of the records", folder)
+        load_records(folder, cells)  # a damaged record is named before anything trains
     except (ValueError, RecordError) as error:
         sys.exit(f"error: {error}")
-    print(f"{Path(options.grid).stem}: {grid_progress(cells, options.folder)}", flush=True)
+    print(f"{options.grid}: {grid_progress(cells, folder)}", flush=True)
 
 
 if __name__ == "__main__":

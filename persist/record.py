@@ -245,6 +245,16 @@ def write_atomically(path, content: bytes):
     _sync_folder(path.parent)
 
 
+def check_writable(name: str, folder):
+    """Raise ValueError, naming the folder as `name`, unless it is or can be made a folder with room for a record."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))  # about a record: a full disk still gives an empty file
+    except OSError as error:
+        raise ValueError(f"{name} must be a folder that can be written, not {str(folder)!r}: {error.strerror}") from None
+
+
 def _sync_folder(folder):
     """A record's name must survive a loss of power before its checkpoint is deleted. Not every system and disk can do it."""
     with contextlib.suppress(OSError):

@@ -1,13 +1,12 @@
 """What notebooks/cell.ipynb does with one cell: say what will run, train it or show its record."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from persist.cell import Cell
 from persist.model import build_model, flops_per_gradient
 from persist.progress import Progress, duration, in_jupyter
-from persist.record import Record
+from persist.record import Record, check_writable
 from persist.training import CHECKPOINT_EVERY, CODE, estimate_seconds, train
 
 
@@ -48,7 +47,7 @@ def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=Non
             print(f"note: another version of the code trained it (commit {record.environment.get('git_commit')})")
         return record
     checkpoint_every = _checkpoint_every()
-    _check_writable(results_dir)
+    check_writable("results_dir", results_dir)
     if force:
         checkpoint.unlink(missing_ok=True)
     print("expected:", duration(estimate_seconds(cell, data_root=data_root, device=device)), flush=True)
@@ -84,15 +83,6 @@ def _watch(cell):
         curves(entry)
 
     return show
-
-
-def _check_writable(folder):
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(2**16))  # about a record: a full disk gives room to an empty file
-    except OSError as error:
-        raise ValueError(f"results_dir must be a folder that can be written, not {str(folder)!r}: {error.strerror}") from None
 
 
 def _checkpoint_every() -> float:

@@ -7,8 +7,10 @@ figures; exits with an error where anything was lost. Linux: it looks for proces
 """
 
 import argparse
+import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,13 +48,19 @@ class Grid:
                 load_records(self.runs) if self.runs.is_dir() else []
             except RecordError as error:
                 self.unreadable.append(str(error))
+            except FileNotFoundError:
+                pass  # started from nothing just now
 
     def start(self):
-        self.log = open(self.folder / "make.log", "ab")
         environment = {**os.environ, "PERSIST_CHECKPOINT_EVERY": "0"}  # after every epoch
-        self.make = subprocess.Popen(command("faults"), cwd=self.folder, stdout=self.log, stderr=self.log, env=environment, start_new_session=True)
+        with open(self.folder / "make.log", "ab") as log:
+            self.make = subprocess.Popen(command("faults"), cwd=self.folder, stdout=log, stderr=log, env=environment, start_new_session=True)
 
-    def running(self):
+    def start_from_nothing(self):
+        shutil.rmtree(self.runs)
+        self.make, self.kept = None, {}
+
+    def running(self) -> bool:
         return self.make is not None and self.make.poll() is None
 
     def finish(self) -> dict[str, Record]:
@@ -70,14 +78,16 @@ class Grid:
         assert not self.unreadable, f"read half-written: {self.unreadable}"
         self.kept = contents
 
-    def kill(self, kind: str, inside: bool):
-        """SIGKILL at a random moment: any, or while a cell trains, after a new checkpoint."""
+    def kill(self, kind: str, inside: bool) -> bool:
+        """SIGKILL at a random moment: any, or while a cell trains, after a new checkpoint. False: the grid was finished first."""
         checkpoints = self.checkpoints()
         moment = time.monotonic() + self.random.uniform(0, LONGEST_WAIT)
         end = time.monotonic() + PATIENCE
         while not (self.victims(kind) and (self.checkpoints() - checkpoints if inside else time.monotonic() > moment)):
             assert time.monotonic() < end, f"found nothing to kill: {kind}, inside a cell: {inside}; {self.tail()}"
             if not self.running():
+                if self.make is not None and self.make.returncode == 0:
+                    return False
                 self.start()
             time.sleep(0.02)
         time.sleep(self.random.uniform(0, 0.5) if inside else 0)
@@ -94,6 +104,7 @@ class Grid:
             self.make.wait(PATIENCE)
             assert not processes_in(self.folder), "an orphan is left"
         self.look()
+        return True
 
     def await_end_of(self, processes):
         wait_for(lambda: not set(processes) & set(processes_in(self.folder)), PATIENCE)
@@ -105,8 +116,13 @@ class Grid:
     def victims(self, kind):
         return [pid for pid, line in processes_in(self.folder).items() if VICTIMS[kind] in line]
 
-    def checkpoints(self):
-        return {(path.name, path.stat().st_mtime_ns) for path in existing(self.runs / "checkpoints")}
+    def checkpoints(self) -> set[tuple[str, int]]:
+        """Names and times of change."""
+        found = set()
+        for path in (self.runs / "checkpoints").glob("*.pt"):
+            with contextlib.suppress(FileNotFoundError):  # it goes when its record is saved
+                found.add((path.name, path.stat().st_mtime_ns))
+        return found
 
     def tail(self):
         return (self.folder / "make.log").read_text(errors="replace")[-3000:]
@@ -117,11 +133,6 @@ class Grid:
             os.killpg(self.make.pid, signal.SIGKILL)
 
 
-def existing(folder):
-    paths = list(folder.glob("*.pt")) if folder.is_dir() else []
-    return [path for path in paths if path.exists()]  # it goes when its record is saved
-
-
 def kinds(generator, kills) -> list[tuple[str, bool]]:
     """What to kill, and whether inside a cell: every kind, half of them inside, in a random order."""
     every = [(kind, inside) for inside in (True, False) for kind in VICTIMS]
@@ -130,31 +141,32 @@ def kinds(generator, kills) -> list[tuple[str, bool]]:
     return chosen
 
 
-def kill_and_finish(project, folder, text, kills, seed, say=print) -> str:
-    """Raises AssertionError where anything was lost; returns the figures in one line."""
-    quiet = Grid(project, new(folder / "undisturbed"), text, seed)
-    grid = Grid(project, new(folder / "killed"), text, seed)
+def train_undisturbed(project, folder, text) -> dict[str, Record]:
+    grid = Grid(project, folder, text, seed=0)
     try:
-        expected = quiet.finish()
+        return grid.finish()
+    finally:
+        grid.close()
+
+
+def kill_and_finish(project, folder, text, expected: dict[str, Record], kills, seed, say=print) -> str:
+    """Raises AssertionError where anything was lost of what is expected; returns the figures in one line."""
+    grid = Grid(project, folder, text, seed)
+    try:
         plan = kinds(grid.random, kills)
         for number, (kind, inside) in enumerate(plan, start=1):
-            if not grid.running():
-                if len(grid.kept) == len(expected):
-                    compare(grid.finish(), expected)
-                    start_from_nothing(grid)
-                grid.start()
-            grid.kill(kind, inside)
+            while not grid.kill(kind, inside):
+                compare(grid.finish(), expected)
+                grid.start_from_nothing()
             say(f"{number} of {kills}: {kind} killed{' inside a cell' if inside else ''}; records there: {len(grid.kept)} of {len(expected)}", flush=True)
         if grid.running():  # after a kill of papermill or a kernel the engine has gone on
             grid.make.wait(3 * PATIENCE)
         found = grid.finish()
         compare(found, expected)
-        assert not existing(grid.runs / "checkpoints"), "a checkpoint is left"
+        assert not grid.checkpoints(), "a checkpoint is left"
         assert len(list(grid.runs.glob("figure*.png"))) == 5, "a figure is missing"
-        for one in (quiet, grid):
-            assert not processes_in(one.folder), "an orphan is left"
+        assert not processes_in(grid.folder), "an orphan is left"
     finally:
-        quiet.close()
         grid.close()
     resumed = sum(record.resumed > 0 for record in found.values())
     counts = ", ".join(f"{kind} {sum(k == kind for k, _ in plan)}" for kind in VICTIMS)
@@ -172,29 +184,27 @@ def compare(found, expected):
         assert record.environment == expected[name].environment, f"{name} has another environment than undisturbed"
 
 
-def start_from_nothing(grid):
-    for path in sorted(grid.runs.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    grid.kept = {}
-
-
-def new(folder):
-    folder.mkdir(parents=True)
-    return folder
+def too_long(*_):
+    raise AssertionError("it took too long: --minutes")
 
 
 def main():
     parser = argparse.ArgumentParser(description="Kill a grid at random moments; nothing may be lost.")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(1000), help="of the moments; default: a random one")
+    parser.add_argument("--minutes", type=int, default=20, help="limit for all; half of it does on two idle cores")
     options = parser.parse_args()
     project = Path(__file__).resolve().parents[1]
     print(f"seed {options.seed}", flush=True)
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(60 * options.minutes)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="persist-faults-") as folder:
-        text = (project / "grids/smoke.yaml").read_text() + LONGER
+    text = (project / "grids/smoke.yaml").read_text() + LONGER
+    with tempfile.TemporaryDirectory(prefix="persist-faults-") as quiet, tempfile.TemporaryDirectory(prefix="persist-faults-") as folder:
         try:
-            print(kill_and_finish(project, Path(folder), text, options.kills, options.seed), f"in {time.monotonic() - started:.0f} s", sep="; ")
+            expected = train_undisturbed(project, Path(quiet), text)
+            print(f"undisturbed: {len(expected)} records in {time.monotonic() - started:.0f} s", flush=True)
+            print(kill_and_finish(project, Path(folder), text, expected, options.kills, options.seed), f"in {time.monotonic() - started:.0f} s", sep="; ")
         except AssertionError as error:
             sys.exit(f"error: {error} (seed {options.seed})")
 

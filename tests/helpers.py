@@ -1,6 +1,11 @@
-"""Records made up for tests, of the right form."""
+"""Records made up for tests, of the right form; a small disk."""
 
+import contextlib
 import math
+import os
+import subprocess
+
+import pytest
 
 from persist import Cell, Record
 from persist.record import TIMES
@@ -34,3 +39,15 @@ def numbers(record: Record):
     """A record but for its times and circumstances."""
     history = [{k: v for k, v in entry.items() if k not in TIMES} for entry in record.history]
     return record.cell, history, record.status
+
+
+@contextlib.contextmanager
+def small_disk(folder, size, options="rw"):
+    """A file system of so many bytes on `folder`; the test is skipped where one must not mount."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},{options}", "tmpfs", str(folder)]
+    if not os.path.exists("/bin/mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -18,21 +18,9 @@ from persist import Cell, Record, load_records, train
 from persist import record as records
 from persist.run import train_or_load
 from persist.training import _save_checkpoint
-from helpers import make_record, numbers
+from helpers import make_record, numbers, small_disk
 
 SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.25, padding="alexnet", reduction="mean", lr=0.05, epochs=3)
-
-
-@contextlib.contextmanager
-def small_disk(folder, size, options="rw"):
-    """A file system of so many bytes on `folder`; the test is skipped where one must not mount."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},{options}", "tmpfs", str(folder)]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small tmpfs is not permitted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextlib.contextmanager

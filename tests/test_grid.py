@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 
 import nbformat
@@ -11,7 +10,7 @@ import pytest
 
 from persist import load_grid, load_records
 from helpers import make_record
-from workshop import command, make_workshop, processes_in, reproduce, wait_for
+from workshop import command, make_workshop, reproduce
 
 TINY = "{dataset: digits, train_size: 64, test_size: 20, width: 0.03, padding: alexnet, epochs: 2, lr: 0.01}"
 
@@ -96,24 +95,6 @@ def test_a_failing_cell_stops_no_other_and_a_diverging_one_is_recorded(workshop)
     again = reproduce(workshop, "mixed", PERSIST_DATA=str(workshop / "cifar"))
     assert again.returncode != 0 and state(workshop / "runs/mixed") == before
     assert (again.stdout + again.stderr).count("epoch 1/") == 0
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for processes in /proc")
-def test_a_grid_that_was_killed_goes_on_and_leaves_no_process(workshop):
-    """SIGKILL of the engine, just when a record has been written: its kernel ends, the record stays, the rest goes on."""
-    (workshop / "grids/killed.yaml").write_text(f"base: {TINY}\ncells:\n- {{m: 32, K: [1, 2, 5]}}\n")
-    make = subprocess.Popen(command("killed"), cwd=workshop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: state(workshop / "runs/killed"), 120)
-    [engine] = [pid for pid, line in processes_in(workshop).items() if "bin/snakemake" in line]
-    os.kill(engine, signal.SIGKILL)
-    make.wait()
-    wait_for(lambda: not processes_in(workshop), 30)
-    before = state(workshop / "runs/killed")
-    assert 0 < len(before) < 3
-    run = reproduce(workshop, "killed")
-    assert run.returncode == 0, run.stderr
-    after = state(workshop / "runs/killed")
-    assert len(load_records(workshop / "runs/killed")) == 3 and {n: after[n] for n in before} == before
 
 
 @pytest.mark.skipif(not shutil.which("flock"), reason="the lock is util-linux's flock")
