@@ -63,6 +63,7 @@ rule cell:
 
 
 rule read:
+    localrule: True  # seconds; on a cluster not worth a job
     input:
         expand(f"{RUNS}/{{name}}.json", name=CELLS),
     output:

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from persist import Cell
-from persist.progress import Progress, duration, grid_progress
+from persist.progress import Progress, duration, failures, grid_progress, main
 from helpers import make_record
 
 CELL = Cell(m=32, K=5, lr_policy="kmu", dataset="digits", epochs=3)
@@ -50,6 +52,33 @@ def test_a_grid_counts_its_records(tmp_path):
     for cell in cells:
         make_record(cell).save(tmp_path / f"{cell.name}.json")
     assert grid_progress(cells, tmp_path) == "4 of 4 cells done"
+
+
+def test_the_cells_that_failed_are_named_with_their_errors(tmp_path):
+    cells = [Cell(m=m, dataset="digits", epochs=2) for m in (32, 64, 128, 256)]
+    make_record(cells[0]).save(tmp_path / f"{cells[0].name}.json")
+    error = {"output_type": "error", "ename": "DataError", "evalue": "CIFAR-10 in data is damaged", "traceback": []}
+    notebook = json.dumps({"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [{"output_type": "stream"}, error]}]})
+    (tmp_path / "notebooks").mkdir()
+    for cell, content in zip(cells, (notebook, notebook, notebook[:-40])):  # one that has a record since; one that failed; one cut off
+        (tmp_path / f"notebooks/{cell.name}.ipynb").write_text(content)
+    assert failures(cells, tmp_path) == [
+        f"{cells[1].name}: DataError: CIFAR-10 in data is damaged (in {tmp_path}/notebooks/{cells[1].name}.ipynb)",
+        f"{cells[2].name}: it was cut off (in {tmp_path}/notebooks/{cells[2].name}.ipynb)",
+    ]
+
+
+def test_what_is_wrong_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids/some.yaml").write_text("cells: [{m: 32, dataset: digits}]\n")
+    (tmp_path / "runs").write_text("a file where the folder belongs")
+    with pytest.raises(SystemExit, match="^error: grids/other.yaml: there is no such grid; the grids in grids are: some$"):
+        main(["other"])
+    with pytest.raises(SystemExit, match="^error: a grid is named like its file in grids/"):
+        main(["../grids/some"])
+    with pytest.raises(SystemExit, match="^error: the folder of the records must be a folder that can be written, not 'runs/some': Not a directory$"):
+        main(["some"])
 
 
 @pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5999, "100 min"), (7200, "2.0 h")])
