@@ -1,15 +1,14 @@
 """Full disks, read-only folders, hostile files: a clear error or the run goes on, and nothing is lost."""
 
 import contextlib
-import dataclasses
 import hashlib
+import importlib
 import io
 import os
 import pickle
 import resource
+import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ import torch
 from persist import Cell, Record, load_records, train
 from persist import record as records
 from persist.run import train_or_load
-from persist.training import _save_checkpoint
 from helpers import make_record, numbers, small_disk
 
 SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.25, padding="alexnet", reduction="mean", lr=0.05, epochs=3)
@@ -197,3 +195,28 @@ def test_records_are_read_as_data_alone(tmp_path, folder):
         with pytest.raises(records.RecordError, match="is not a record"):
             Record.load(path)
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    "module, arguments",
+    [
+        ("draw", "results grids figures"),
+        ("readme", "results grids README.md"),
+        ("claims", "results grids README.md"),
+        ("report", ". report"),
+        ("record", "grids/reduced.yaml results/reduced elsewhere"),
+        ("progress", "reduced"),
+    ],
+)
+def test_every_command_that_reads_records_names_a_damaged_one_in_a_line(project, tmp_path, monkeypatch, module, arguments):
+    shutil.copytree(project / "results/reduced", tmp_path / "results/reduced")
+    shutil.copytree(project / "grids", tmp_path / "grids")
+    shutil.copy(project / "README.md", tmp_path)
+    (tmp_path / "runs").symlink_to("results")  # progress looks there
+    damaged = sorted((tmp_path / "results/reduced").glob("*.json"))[3]
+    damaged.write_text(damaged.read_text()[:-100])
+    before = (tmp_path / "README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"^error: (results|runs)/reduced/{damaged.name} is not a record: .* delete it and train its cell again$"):
+        importlib.import_module(f"persist.{module}").main(arguments.split())
+    assert (tmp_path / "README.md").read_text() == before and not (tmp_path / "figures").exists() and not (tmp_path / "elsewhere").exists()
