@@ -59,7 +59,7 @@ rule cell:
     shell:
         "python -m persist.progress {NAME}; "
         "exec {GUARD} papermill notebooks/cell.ipynb {log:q} -y {params.fields:q} -p results_dir {RUNS} "
-        "--log-level ERROR --no-progress-bar --stdout-file -"
+        "--log-level ERROR --no-progress-bar --stdout-file - --stderr-file -"
 
 
 rule read:

@@ -15,6 +15,7 @@ import torch
 
 from persist import Cell, Record, load_records, train
 from persist import record as records
+from persist.data import DataError, load
 from persist.run import train_or_load
 from helpers import make_record, numbers, small_disk
 
@@ -184,6 +185,22 @@ def test_a_checkpoint_of_another_form_or_a_folder_in_its_place_is_not_used(tmp_p
     (tmp_path / "folder.pt").mkdir()
     with pytest.warns(UserWarning, match="it cannot be read"):
         train(SMALL, checkpoint=tmp_path / "folder.pt", checkpoint_every=1e9)
+
+
+@pytest.mark.parametrize("name", ["data_batch_1", "test_batch", "batches.meta"])
+def test_a_hostile_file_of_cifar10_is_not_opened(cifar10_root, tmp_path, name):
+    """They are pickles: only those with the known checksums are."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for file in (cifar10_root / folder.name).iterdir():
+        (folder / file.name).symlink_to(file.resolve())
+    (folder / name).unlink()
+    (folder / name).write_bytes(pickle.dumps(Touching(tmp_path / "owned")))
+    with pytest.raises(DataError, match=f"{name} \\(its checksum is wrong\\)"):
+        load(Cell(m=32), tmp_path)
+    assert not (tmp_path / "owned").exists()
+    pickle.loads((folder / name).read_bytes()).close()
+    assert (tmp_path / "owned").exists(), "opened, it would have"
 
 
 @pytest.mark.parametrize("folder", ["results", "runs"])
