@@ -42,7 +42,7 @@ from persist.model import build_model, flops_per_gradient
 from persist.record import environment, write_atomically
 from persist.speed import SCHEMA, describe
 
-WORKERS = (2, 4, 8)  # of the plain loop's DataLoader: the best of these, up to the cores; on the CPU, where they compete with training, also 0
+WORKERS = (2, 4, 8)  # of the plain loop's DataLoader: the best of these, up to the cores; measured beside it: none
 BASE = dict(padding="alexnet", scaling="channel", reduction="mean")  # the grid `paper`'s reading
 
 
@@ -215,18 +215,18 @@ def matmul_rate(device, precision, n) -> dict:
 
 
 def choose_workers(bench, ms, rng, gradients) -> list[dict]:
-    """The best number of workers for the plain loop at each m, K = 1: what all loaders then take."""
-    cores = datasets.cores()
-    candidates = [w for w in WORKERS if w <= cores] or [1]
-    candidates = [0, *candidates] if bench.device.type == "cpu" else candidates
+    """The plain loop's best number of workers at each m, K = 1: what all loaders then take. Without workers it is measured too, which on a
+    CPU with few cores can be faster, and resident beside them."""
+    candidates = [w for w in WORKERS if w <= datasets.cores()] or [1]
 
-    def measure(m, workers):
+    def measure(pipeline, m, workers):
         bench.workers[m] = workers
-        return bench.sample("plain", m, 1, "default", gradients)
+        return bench.sample(pipeline, m, 1, "default" if pipeline == "plain" else "fp32", gradients)
 
-    samples = rounds([[(m, w) for w in candidates] for m in ms], measure, minutes=0, at_least=2, rng=rng)
+    settings = [[("resident", m, None), *(("plain", m, w) for w in (0, *candidates))] for m in ms]
+    samples = rounds(settings, measure, minutes=0, at_least=3, rng=rng)
     for m in ms:
-        bench.workers[m] = min(candidates, key=lambda w: min(s["seconds"] for s in samples if (s["m"], s["workers"]) == (m, w)))
+        bench.workers[m] = min(candidates, key=lambda w: min(s["seconds"] for s in samples if (s["pipeline"], s["m"], s["workers"]) == ("plain", m, w)))
     return samples
 
 

@@ -108,7 +108,7 @@ def to_markdown(results: list[dict]) -> str:
     text = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
     for result in results:
         text += ["", *(f"![{alt}]({PICTURES}/{result['name']}-{kind}.png)" for kind, alt in (("bars", "Gradients per second"), ("scale", "Seconds per epoch")))]
-        text += ["", what_ran(result), "", *(f"- {line}" for line in (*targets(result), *paper_claim(result)))]
+        text += ["", what_ran(result), "", *(f"- {line}" for line in (*targets(result), without_workers(result), *paper_claim(result)))]
     return "\n".join([*text, ""])
 
 
@@ -117,7 +117,7 @@ def what_ran(result: dict) -> str:
     where, cell = result["environment"], result["cell"]
     n = len({sample["round"] for sample in result["samples"]})
     workers = {sample["m"]: sample["workers"] for sample in result["samples"] if sample["pipeline"] == "plain"}
-    tried = sorted({sample["workers"] for sample in result["workers"]})
+    tried = sorted({sample["workers"] for sample in result["workers"]} - {0})
     slices = "Whole epochs" if where["cuda"] else f"Slices of some {_slice(result):,} gradients, seconds per epoch extrapolated from them"
     other = result["other_work"]
     busy = "" if other is None else f" Other work kept {other:.2f} cores busy meanwhile." if other >= 0.1 else " The machine was idle otherwise."
@@ -149,6 +149,16 @@ def targets(result: dict) -> list[str]:
         f"All pipelines train the same in fp32: after {result['check']['iterations']} iterations on the same minibatches no weight differs from the plain loop's by more than {worst:.1g}, where one changed by up to {change:.1g}."
     )
     return lines
+
+
+def without_workers(result: dict) -> str:
+    """How the plain loop does without DataLoader workers, K = 1: the rate of resident relative to it, in the rounds before the table's."""
+    ratios = []
+    for m in sorted({sample["m"] for sample in result["workers"]}):
+        seconds = {(s["round"], s["pipeline"], s["workers"]): s["seconds"] for s in result["workers"] if s["m"] == m}
+        of_round = [seconds[n, "plain", 0] / taken for (n, pipeline, _), taken in seconds.items() if pipeline == "resident"]
+        ratios.append(f"{_spread(of_round, 2)} at m = {m}")
+    return f"Beside a plain loop without DataLoader workers, `resident` is this many times as fast (K = 1): {', '.join(ratios)}."
 
 
 def paper_claim(result: dict) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from persist.speed import PIPELINES, BenchmarkError, describe, draw_bars, draw_scale, load_benchmarks, main, paper_claim, rows, targets, to_markdown
+from persist.speed import PIPELINES, BenchmarkError, describe, draw_bars, draw_scale, load_benchmarks, main, paper_claim, rows, targets, to_markdown, without_workers
 
 SECONDS = {"plain": 4.0, "lightning": 5.0, "loader": 3.0, "resident": 2.0}  # of a slice with K = 1, in round 0
 
@@ -34,7 +34,7 @@ def made_up(cuda=None, precisions=("fp32",)):
         "schema": 1, "quick": False, "name": "some",
         "environment": {"device": "Some GPU" if cuda else "Some CPU", "cuda": cuda, "threads": 2, "torch": "2.14.1"},
         "cell": {"width": 1.0, "padding": "alexnet"}, "flops_per_gradient": 10**9,
-        "workers": [{"workers": w} for w in (0, 2)],
+        "workers": [{"round": n, "pipeline": p, "m": m, "workers": w, "seconds": s * (1 + n)} for n in (0, 1) for m in (32, 512) for p, w, s in (("plain", 0, 3.0), ("plain", 2, 4.0), ("resident", 0, 2.0))],
         "matmul": [{"precision": p, "n": 2048, "flops_per_second": f} for p in precisions for f in (0.8e12, 1e12)],
         "samples": samples,
         "check": {"iterations": 10, "largest_change": 0.008, "largest_difference": {"lightning": 1e-8, "loader fp32": 2e-8, "resident fp32": 3e-8}},
@@ -91,6 +91,10 @@ def test_targets_that_are_reached_and_that_are_not():
     gpu = targets(made_up("13.0", ("fp32", "bf16")))
     assert [line[:14] for line in gpu[:2]] == ["m = 32, bf16: ", "m = 32, fp32: "] and "at least 4 times" in gpu[0] and "**not reached**" in gpu[1]
     assert any("reached, 97.0%" in line for line in gpu)
+
+
+def test_the_plain_loop_without_workers_is_told_too():
+    assert without_workers(RESULT).endswith("(K = 1): 1.50 at m = 32, 1.50 at m = 512.") and without_workers(RESULT) in to_markdown([RESULT])
 
 
 def test_the_papers_claim_beside_the_measured_ratios():
