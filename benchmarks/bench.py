@@ -106,7 +106,7 @@ class Stopwatch:
 
 
 def run(loop, tick):
-    """Run a training loop that has no end; tick(optimizer, ...) is called after every iteration and ends it by Done."""
+    """Run a training loop that has no end; tick(optimizer, ...) is called after every update and ends it by Done."""
     hook = register_optimizer_step_post_hook(tick)
     try:
         loop()
@@ -166,17 +166,27 @@ class Bench:
     def sample(self, pipeline, m, K, precision, gradients) -> dict:
         cell = self.cell(m, K, precision="fp32" if precision == "default" else precision, pipeline="loader" if pipeline == "loader" else "resident")
         minibatches = cell.examples // m - 1 if self.device.type == "cuda" else max(1, round(gradients / (m * K)))
-        stopwatch = Stopwatch(self.device, minibatches * K)
-        run(self.loop(pipeline, cell, stopwatch), stopwatch.tick)
         return dict(
             pipeline=pipeline, precision=precision, m=m, K=K, workers=0 if pipeline == "resident" else self.workers[m],
-            minibatches=minibatches, gradients=minibatches * m * K, seconds=stopwatch.seconds,
+            minibatches=minibatches, gradients=minibatches * m * K, seconds=self.seconds(pipeline, cell, minibatches),
         )  # fmt: skip
+
+    def seconds(self, pipeline, cell, minibatches) -> float:
+        """Of so many minibatches with all their uses, after a start outside the clock."""
+        stopwatch = Stopwatch(self.device, minibatches * cell.K)
+        # of a graph only the warm-up and the capture call an optimizer's step; its replays tick by themselves
+        tick = _ignore if self.graph and pipeline == "resident" else stopwatch.tick
+        run(self.loop(pipeline, cell, stopwatch), tick)
+        return stopwatch.seconds
+
+
+def _ignore(*_):
+    pass
 
 
 @dataclasses.dataclass
 class _Ticking:
-    """The minibatches of a graphed epoch, which tick when they are done: a replay calls no optimizer's step."""
+    """The minibatches of a graphed epoch, which tick once they are replayed."""
 
     minibatches: tuple
     K: int
@@ -298,8 +308,8 @@ def profile(bench, minibatches, times) -> dict:
 
 
 def replayed(bench) -> dict | None:
-    """On CUDA: the part of an epoch's time at m = 32, K = 1 in which the graph's replays run on the GPU, by events."""
-    if bench.device.type != "cuda":
+    """With --graph: the part of an epoch's time at m = 32, K = 1 in which the replays run on the GPU, by events."""
+    if not bench.graph:
         return None
     events, replay = [], torch.cuda.CUDAGraph.replay
 
@@ -311,11 +321,11 @@ def replayed(bench) -> dict | None:
         events.append(pair)
 
     cell = bench.cell(32, 1)
-    stopwatch = Stopwatch(bench.device, cell.examples // 32 - 2)
+    minibatches = cell.examples // 32 - 1
     with mock.patch.object(torch.cuda.CUDAGraph, "replay", timed):
-        run(dataclasses.replace(bench, graph=True).loop("resident", cell, stopwatch), stopwatch.tick)
-    inside = events[1 : 1 + stopwatch.iterations]
-    return {"m": 32, "K": 1, "seconds": stopwatch.seconds, "replays": sum(a.elapsed_time(b) for a, b in inside) / 1000}
+        seconds = bench.seconds("resident", cell, minibatches)
+    inside = events[1 : 1 + minibatches]  # the clock starts after the first
+    return {"m": 32, "K": 1, "seconds": seconds, "replays": sum(a.elapsed_time(b) for a, b in inside) / 1000}
 
 
 def whole_epoch(bench, examples) -> dict:

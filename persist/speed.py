@@ -146,7 +146,7 @@ def targets(result: dict) -> list[str]:
     change, differences = result["check"]["largest_change"], result["check"]["largest_difference"]
     worst = max(differences[name] for name in ("lightning", "loader fp32", "resident fp32"))
     lines.append(
-        f"All pipelines train the same in fp32: after {result['check']['iterations']} iterations on the same minibatches no weight differs from the plain loop's by more than {worst:.1g}, where one changed by up to {change:.1g}."
+        f"All pipelines train the same: after {result['check']['iterations']} iterations on the same minibatches no weight differs from the plain loop's by more than {worst:.1g}, where one changed by up to {change:.1g}."
     )
     return lines
 

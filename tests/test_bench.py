@@ -1,10 +1,12 @@
 """The benchmark runs, and what is made of its numbers is what they say."""
 
 import copy
+import importlib
 import json
 import statistics
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -154,6 +156,45 @@ def test_the_readme_and_the_committed_figures_are_what_the_results_say(project, 
     main([str(project / "benchmarks" / "results"), str(tmp_path / "figures"), str(tmp_path / "README.md")])
     drawn, committed = ({p.name: p.read_text() for p in folder.glob("*.svg")} for folder in (tmp_path / "figures", project / "figures" / "bench"))
     assert drawn == committed, "make figures"
+
+
+@pytest.fixture
+def bench(project, monkeypatch):
+    """The script as a module."""
+    monkeypatch.syspath_prepend(str(project / "benchmarks"))
+    return importlib.import_module("bench")
+
+
+def test_the_clock_runs_over_whole_minibatches_and_starts_after_an_iteration(bench):
+    import torch
+
+    ticks = []
+
+    def loop():
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        while True:
+            ticks.append(time.perf_counter())
+            optimizer.step()
+
+    stopwatch = bench.Stopwatch(torch.device("cpu"), iterations=6)
+    bench.run(loop, stopwatch.tick)
+    assert len(ticks) == 1 + 6
+    assert 0 < stopwatch.seconds < time.perf_counter() - ticks[0]
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1).step()
+    assert stopwatch.count == 7, "the hook is gone"
+
+
+def test_replays_of_graphs_tick_by_minibatch_over_the_ends_of_epochs(bench):
+    """On the CPU nothing is captured; what counts the replays is the same."""
+    import torch
+
+    stopwatch = bench.Stopwatch(torch.device("cpu"), iterations=8)
+    done = []
+    with pytest.raises(bench.Done):
+        while True:
+            for index in bench._Ticking((1, 2, 3), 2, stopwatch).indices:
+                done.append(index)
+    assert done == [1, 2, 3, 1, 2], "one minibatch of 2 uses outside the clock, four inside"
 
 
 def test_the_whole_benchmark_in_small(project, cifar10_root, tmp_path):
