@@ -1,6 +1,7 @@
 """The controls of notebooks/explore.ipynb (ipywidgets). A cell trains in a thread of the kernel, so that the kernel is
 free for the stop button; the thread changes the widgets."""
 
+import html
 import threading
 import time
 
@@ -46,7 +47,7 @@ class Panel(Explorer):
             "m": widgets.SelectionSlider(description="minibatch size m", options=sorted({*SIZES, cell.m}), value=cell.m, **slider),
             "K": widgets.IntSlider(description="persistency K", min=1, max=max(10, cell.K), value=cell.K, **slider),
             "lr_policy": widgets.ToggleButtons(
-                description="learning rate", options=POLICIES, value=cell.lr_policy, layout=wide, style=style | {"button_width": "5rem"},
+                description="learning rate", options=POLICIES, value=cell.lr_policy, layout=wide, style=style | {"button_width": "4.5rem"},
                 tooltips=["constant", "k times µ at the k-th use of a minibatch"],
             ),  # fmt: skip
             "lr": widgets.SelectionSlider(description="µ", options=_rates(cell.lr), value=cell.lr, **slider),
@@ -116,19 +117,20 @@ class Panel(Explorer):
         try:
             run.train(on_change=grow, on_minibatch=tick, data_root=self.data_root, device=self.device)
             self.bar.value = 1 if run.status == "finished" else self.bar.value
-            self.status.value = {
+            end = {
                 "finished": "finished",
                 "stopped": f"stopped; {len(run.history)} of {run.cell.epochs} epochs are kept",
                 "diverged": f"its loss is not finite in epoch {len(run.history)}",
             }[run.status]
         except Exception as error:  # shown where one looks; a traceback in a thread is shown nowhere
-            self.status.value = f"<b>{type(error).__name__}: {error}</b>"
-        finally:
-            if not run.history:
-                self.runs.remove(run)
-            self._refresh()
-            self.training = False
-            self.start.disabled, self.clear.disabled, self.stop.disabled = False, False, True
+            end = f"<b>{type(error).__name__}: {html.escape(str(error))}</b>"
+        if not run.history:
+            self.runs.remove(run)
+        self._refresh()
+        self.training = False
+        # last: whoever sees it ended sees its curves too, and can start the next
+        self.start.disabled, self.clear.disabled, self.stop.disabled = False, False, True
+        self.status.value = end
 
     def _clear(self):
         self.runs.clear()

@@ -112,6 +112,7 @@ def _how_it_ran(name, records) -> dict:
 def _notebook(path) -> dict:
     """A committed notebook as HTML, with a text for every picture and its links within the page."""
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook, heading = nbformat.read(path, as_version=4), path.stem
     title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
@@ -124,7 +125,8 @@ def _notebook(path) -> dict:
                 drawn_by = cell.source.splitlines()[-1].partition("  #")[0]
                 output.metadata["image/png"] = {"alt": f"{heading}. Drawn by {drawn_by}, in {path.name}."}
     notebook.cells[0].source = "\n".join(notebook.cells[0].source.splitlines()[1:])
-    exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True)
+    # lines that were printed one by one are one block
+    exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True, preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
     body, _ = exporter.from_notebook_node(notebook)
     # several notebooks have headings of the same name: an id must be there once, and nothing links to these
     return {"name": path.stem, "title": title, "body": Markup(re.sub(r"(<h[1-6]) id=\"[^\"]*\"", r"\1", body))}

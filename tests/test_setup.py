@@ -87,3 +87,13 @@ def test_versions_are_in_step(project):
     citation = yaml.safe_load((project / "CITATION.cff").read_text())
     assert persist.__version__ == declared["version"] == citation["version"] == importlib.metadata.version("persist")
     assert "1806.07353" in str(citation["references"]) and (project / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_elsewhere(project):
+    """A badge needs the repository's address; the Dockerfile is short, installs as the Makefile does, and says what was tried."""
+    declared, readme = tomllib.loads((project / "pyproject.toml").read_text())["project"], (project / "README.md").read_text()
+    badges = re.findall(r"mybinder.org/badge|colab-badge|img.shields.io", readme)
+    assert "urls" in declared or not badges
+    lines = (project / "Dockerfile").read_text().splitlines()
+    assert len(lines) < 20 and "RUN make .venv/ready" in lines and "# Not tried." in lines
+    assert readme.count("*Not tried.*") == 3

@@ -4,6 +4,7 @@ The browser is Debian's chromium, driven by Python's playwright. Where there is 
 install; with PERSIST_BROWSER=required (CI) that is a failure. Screenshots and the log of JupyterLab stay in ci-artifacts/, outside git.
 """
 
+import json
 import os
 import secrets
 import shutil
@@ -64,24 +65,43 @@ def copy(project, tmp_path_factory) -> Path:
     return folder
 
 
+class Lab:
+    """A JupyterLab that runs on a port of this machine."""
+
+    def __init__(self, port, token):
+        self.port, self.token = port, token
+
+    def address(self, name) -> str:
+        """Of a notebook, in a workspace of its own: nothing that an earlier test left open."""
+        return f"http://127.0.0.1:{self.port}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?token={self.token}"
+
+    def ask(self, path, method="GET"):
+        """The answer of the server's REST API."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/{path}", method=method, headers={"Authorization": f"token {self.token}"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read() or "null")
+
+    def end_kernels(self):
+        for session in self.ask("sessions"):
+            self.ask(f"sessions/{session['id']}", "DELETE")
+
+
 @pytest.fixture(scope="session")
 def lab(copy, screenshots, tmp_path_factory):
-    """The address of a JupyterLab, token included, as a format with the place of a notebook."""
     settings = tmp_path_factory.mktemp("settings")
     for plugin, text in SETTINGS.items():
         path = settings / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    token, port = secrets.token_hex(16), _free_port()
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--ServerApp.root_dir={copy}", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
-    command += [f"--IdentityProvider.token={token}", *(["--allow-root"] if os.geteuid() == 0 else [])]
+    lab = Lab(_free_port(), secrets.token_hex(16))
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--ServerApp.root_dir={copy}", f"--ServerApp.port={lab.port}", "--ServerApp.port_retries=0"]
+    command += [f"--IdentityProvider.token={lab.token}", *(["--allow-root"] if os.geteuid() == 0 else [])]
     log = screenshots / "jupyterlab.log"
     with log.open("w") as file:
         server = subprocess.Popen(command, env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}, stdout=file, stderr=subprocess.STDOUT)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, log)
-        # a workspace of its own per notebook: nothing that an earlier test left open
-        yield f"http://127.0.0.1:{port}/lab/workspaces/{{0}}/tree/notebooks/{{0}}.ipynb?token={token}"
+        _wait_for(lab, server, log)
+        yield lab
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -93,12 +113,11 @@ def _free_port() -> int:
         return any_port.getsockname()[1]
 
 
-def _wait_for(address, server, log, seconds=60):
+def _wait_for(lab, server, log, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
+            return lab.ask("status")
         except OSError:
             time.sleep(0.2)
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
