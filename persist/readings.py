@@ -130,11 +130,11 @@ def draw_readings(records: list[Record]) -> Figure:
             ax.set(title=f"{reduction} of the gradients, m = {m}", ylabel=ylabel, xlabel="iterations")
             if quantity == "test_loss":
                 ax.set_ylim(top=min(ax.get_ylim()[1], 5))
-    figure.legend(handles=_legend(records), loc="outside upper center", ncols=6, frameon=False, handlelength=3)
+    figure.legend(handles=_legend(records), loc="outside upper center", ncols=3 * len(reductions), frameon=False, handlelength=3)
     cell = records[0].cell
     caption = [
-        f"{describe_data(cell)}. Reduced AlexNet, width {cell.width:g}.",
-        f"K = 1, µ = {cell.lr:g}, momentum {cell.momentum:g}, {cell.precision}. {describe_hardware(records)}. One run per curve (seed 0).",
+        f"{describe_data(cell)}.",
+        f"Reduced AlexNet, width {cell.width:g}; K = 1, µ = {cell.lr:g}, momentum {cell.momentum:g}, {cell.precision}. {describe_hardware(records)}. One run per curve.",
         "Cross: the last epoch before it diverged. Circle: the best accuracy. Grey: chance.",
     ]
     figure.supxlabel("\n".join(caption), fontsize="small", ha="left", x=0.01)

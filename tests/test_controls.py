@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from persist import Cell, load_grid
-from persist.controls import ARMS, AXES, COMPARISONS, CONSTANT, KMU, arms, comparison_table, describe_controls, draw_controls
+from persist.controls import ARMS, AXES, COMPARISONS, CONSTANT, KMU, arms, best_of_as_many, comparison_table, describe_controls, draw_controls
 from persist.record import counters
 from helpers import make_record
 
@@ -77,6 +77,15 @@ def test_the_table_compares_best_accuracies_with_their_interval():
     assert list(rows.index) == ["K = 1", "spaced K = 5", "K = 1 with 5µ"]
     assert list(rows["the control"]) == ["is worse", "is better", "is not told apart"]
     assert rows.loc["spaced K = 5", ["best accuracy", "of the other", "difference", "±", "final accuracy"]].tolist() == pytest.approx([0.62, 0.60, 0.02, 0.0138, 0.31])
+
+
+def test_the_best_is_of_as_many_evaluations():
+    """Five times the epochs have five times as many: only every fifth is compared."""
+    long = make_record(Cell(m=32, epochs=20), accuracy=lambda e: {7: 0.9, 10: 0.6}.get(e, 0.5))
+    [row] = comparison_table([long], [run(32, "K = 5", 0.6)]).to_dict("records")
+    assert (row["control"], row["the control"], row["best accuracy"], row["difference"]) == ("K = 1, 5 times the epochs", "is not told apart", 0.6, 0.0)
+    assert best_of_as_many(4)(long) == 0.6 and best_of_as_many(20)(long) == 0.9
+    assert best_of_as_many(4)(make_record(Cell(m=32, epochs=20), diverged_at=3)) == 0.0
 
 
 def test_seeds_are_paired():
