@@ -1,5 +1,5 @@
 # The commands of the README; what they need is set up on first use, in .venv.
-#   make reproduce [GRID=preview]   train a grid and draw its figures into runs/<grid>/
+#   make reproduce [GRID=preview]   train a grid and draw its figures into runs/<grid>/ (PROFILE=slurm: on a cluster; ARGS=...: for Snakemake)
 #   make record GRID=...            keep finished records: runs/<grid>/ -> results/<grid>/
 #   make figures                    redraw figures/ from results/, without training
 #   make claims                     judge the paper's claims by results/, without training
@@ -35,7 +35,8 @@ reproduce: $(READY)
 	@mkdir -p runs && touch runs/.lock
 	$(if $(FLOCK),@flock --nonblock runs/.lock true || echo "another make reproduce is running here: waiting for it")
 	grid="$(OR_DEFAULT)" && python -m persist.progress "$$grid" && \
-	exec $(if $(FLOCK),flock --no-fork runs/.lock) snakemake --profile profiles/default $(if $(FLOCK),--nolock) --config grid=$$grid
+	exec $(if $(FLOCK),flock --no-fork runs/.lock) snakemake --workflow-profile profiles/$(or $(PROFILE),default) \
+	  $(if $(FLOCK),--nolock) --config grid=$$grid $(ARGS)
 
 record: $(READY)
 	grid=$(OR_DEFAULT) && python -m persist.record grids/$$grid.yaml runs/$$grid results/$$grid $(if $(REPLACE),--replace)

@@ -1,6 +1,6 @@
 """Which notebook makes which file. One papermill run per cell of a grid, then the notebook that reads the records.
 
-    snakemake --profile profiles/default --config grid=preview        (what `make reproduce GRID=preview` runs)
+    snakemake --workflow-profile profiles/default --config grid=preview        (what `make reproduce GRID=preview` runs)
 
 A cell has no inputs and is rerun only where its record is not there: never because of a time stamp or a comment.
 """

@@ -17,9 +17,10 @@ PATIENCE = 600  # seconds; every job starts Python three times
 def readme_command(project, grid) -> str:
     """The command of the README's cluster section, for this grid and the partition of tests/slurm/start.sh."""
     section = re.search(r"\n## On a cluster\n(.*?)\n## ", (project / "README.md").read_text(), re.DOTALL)[1]
-    [command] = re.findall(r"^snakemake .*$", section, re.MULTILINE)
-    assert "grid=smoke " in command and command.endswith("=PARTITION")
-    return command.replace("grid=smoke ", f"grid={grid} ").replace("=PARTITION", "=trial")
+    [command] = re.findall(r"^make reproduce .*$", section, re.MULTILINE)
+    assert "GRID=smoke PROFILE=slurm " in command and command.endswith('=PARTITION"')
+    # READY= : what `make` would set up in .venv is what these tests run with
+    return command.replace("GRID=smoke ", f"GRID={grid} READY= ").replace("=PARTITION", "=trial")
 
 
 def start(project, folder, grid, **environment):
