@@ -75,6 +75,7 @@ rule read:
 onerror:
     if not any("Terminating processes on user request" in Path(path).read_text() for path in log):
         # with the cells that are there; those that are missing are named in the figures
-        shell(f"if ls {RUNS}/*.json > /dev/null 2>&1; then {READ}; fi")
+        if 0 < sum(Path(f"{RUNS}/{name}.json").exists() for name in CELLS) < len(CELLS):
+            shell(READ)
         print("", *failures(GRID.cells, RUNS), sep="\n", file=sys.stderr)
     print(f"\nNot finished. What was trained is kept in {RUNS}; the same command goes on from there.\n", file=sys.stderr)
