@@ -24,10 +24,10 @@ def reproduce(folder, grid, **environment):
     return subprocess.run(command(grid), cwd=folder, capture_output=True, text=True, timeout=500, env={**os.environ, **environment})
 
 
-def wait_for(condition, seconds):
+def wait_for(condition, seconds, message="waited too long"):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited too long"
+        assert time.monotonic() < end, message
         time.sleep(0.2)
 
 

@@ -11,7 +11,7 @@ from persist import load_grid, load_records, train
 from helpers import numbers
 from workshop import make_workshop, processes_in, wait_for
 
-PATIENCE = 600  # seconds; every job starts Python three times
+PATIENCE = 1800  # seconds; every job starts Python three times, and a busy machine is slow
 
 
 def readme_command(project, grid) -> str:
