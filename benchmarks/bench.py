@@ -16,9 +16,9 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import gc
 import json
 import logging
-import math
 import os
 import random
 import re
@@ -38,6 +38,7 @@ from baselines import plain, shuffling_loader, training_set, with_lightning
 from persist import Cell, training
 from persist import data as datasets
 from persist.graph import GraphedIterations, restored
+from persist.memory import kept_memory
 from persist.model import build_model, flops_per_gradient
 from persist.record import environment, write_atomically
 from persist.speed import SCHEMA, describe
@@ -114,6 +115,7 @@ def run(loop, tick):
         pass
     finally:
         hook.remove()
+        gc.collect()  # ends the loaders' workers that only a cycle still holds: they must not run beside the next sample
 
 
 @dataclasses.dataclass
@@ -144,7 +146,7 @@ class Bench:
         return functools.partial(self._ours, pipeline, cell, stopwatch)
 
     def _ours(self, pipeline, cell, stopwatch):
-        with training._arithmetic(cell.precision):
+        with training._arithmetic(cell.precision), kept_memory():
             source = self.source(pipeline, cell)
             model = build_model(cell).to(self.device, memory_format=torch.channels_last)
             optimizer = training.build_optimizer(cell, model)
@@ -288,7 +290,7 @@ def profile(bench, minibatches, times) -> dict:
 
         return call
 
-    with training._arithmetic("fp32"):
+    with training._arithmetic("fp32"), kept_memory():
         model = build_model(cell).to(bench.device, memory_format=torch.channels_last)
         optimizer = training.build_optimizer(cell, model)
         optimizer.step, optimizer.zero_grad = timed("update", optimizer.step), timed("update", optimizer.zero_grad)
@@ -331,7 +333,7 @@ def replayed(bench) -> dict | None:
 def whole_epoch(bench, examples) -> dict:
     """Seconds of one whole epoch of so many examples, m = 32, K = 1, shuffling and the last partial minibatch included."""
     cell = bench.cell(32, 1, train_size=examples)
-    with training._arithmetic("fp32"):
+    with training._arithmetic("fp32"), kept_memory():
         model = build_model(cell).to(bench.device, memory_format=torch.channels_last)
         optimizer, source = training.build_optimizer(cell, model), bench.source("resident", cell, examples)
         training.iterate(cell, model, optimizer, [next(iter(source.epoch(1)))])
@@ -383,6 +385,7 @@ def measure_all(bench, plan, precisions) -> dict:
     rng, other, start = random.Random(0), OtherWork(), time.monotonic()
     pipelines = [("plain", "default"), ("lightning", "default"), ("loader", "fp32"), *(("resident", p) for p in precisions)]
     groups = [[(pipeline, m, K, precision, plan.slice) for pipeline, precision in pipelines] for m, K in plan.table]
+    checked, profiled = check(bench, precisions), profile(bench, *plan.profile)
     workers = choose_workers(bench, sorted({m for m, _ in plan.table}), rng, plan.slice)
     matmul = [matmul_rate(bench.device, p, plan.matmul) for p in precisions]
     samples = rounds(groups, bench.sample, plan.minutes - (time.monotonic() - start) / 60, plan.rounds, rng)
@@ -391,8 +394,8 @@ def measure_all(bench, plan, precisions) -> dict:
         "workers": workers,
         "matmul": matmul,
         "samples": samples,
-        "check": check(bench, precisions),
-        "profile": profile(bench, *plan.profile),
+        "check": checked,
+        "profile": profiled,
         "replayed": replayed(bench),
         "scale": cost_of_scale(bench, plan, rng),
         "other_work": other.cores(),
