@@ -47,7 +47,7 @@ class Panel(Explorer):
             "m": widgets.SelectionSlider(description="minibatch size m", options=sorted({*SIZES, cell.m}), value=cell.m, **slider),
             "K": widgets.IntSlider(description="persistency K", min=1, max=max(10, cell.K), value=cell.K, **slider),
             "lr_policy": widgets.ToggleButtons(
-                description="learning rate", options=POLICIES, value=cell.lr_policy, layout=wide, style=style | {"button_width": "4.5rem"},
+                description="learning rate", options=POLICIES, value=cell.lr_policy, layout=widgets.Layout(width="21rem", flex_flow="row nowrap"), style=style | {"button_width": "4.5rem"},
                 tooltips=["constant", "k times µ at the k-th use of a minibatch"],
             ),  # fmt: skip
             "lr": widgets.SelectionSlider(description="µ", options=_rates(cell.lr), value=cell.lr, **slider),

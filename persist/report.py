@@ -105,7 +105,7 @@ def _how_it_ran(name, records) -> dict:
     return {
         "grid": name, "runs": len(records), "device": of("device"), "threads": of("threads"), "CUDA": of("cuda"), "torch": of("torch"), "python": of("python"),
         "platform": of("platform"), "commit": ", ".join(commits), "hours": f"{sum(r.history[-1]['wall_seconds'] for r in records) / 3600:.2f}",
-        "with other work on the machine": shared,
+        "beside other work": shared,
     }  # fmt: skip
 
 

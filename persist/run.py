@@ -71,16 +71,15 @@ def _save(record: Record, path):
 
 def _watch(cell):
     """What shows the progress after each epoch: a bar or lines, and, where somebody sees them, curves that grow."""
-    progress = Progress(cell)
     if not in_jupyter():
-        return progress
+        return Progress(cell)
     from persist.live import LiveCurves
 
-    curves = LiveCurves(cell)
+    curves, progress = LiveCurves(cell), Progress(cell)  # the bar last: it goes on only in the last line of the output
 
     def show(entry):
-        progress(entry)
         curves(entry)
+        progress(entry)
 
     return show
 

@@ -49,6 +49,7 @@ def test_notebooks_are_normalised(project):
         assert set(notebook.metadata.get("language_info", {})) <= {"name"}
         for cell in notebook.cells:
             assert set(cell.metadata) <= {"tags"}, path.name
+        assert "application/vnd.jupyter.widget" not in text, f"{path.name} holds a widget, which nothing can show without its kernel"
         for trace in (str(project), os.path.expanduser("~") + "/", "/tmp/"):
             assert trace not in text, f"{path.name} holds a path of a machine: {trace}"
 
