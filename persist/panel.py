@@ -47,9 +47,8 @@ class Panel(Explorer):
             "m": widgets.SelectionSlider(description="minibatch size m", options=sorted({*SIZES, cell.m}), value=cell.m, **slider),
             "K": widgets.IntSlider(description="persistency K", min=1, max=max(10, cell.K), value=cell.K, **slider),
             "lr_policy": widgets.ToggleButtons(
-                description="learning rate", options=POLICIES, value=cell.lr_policy, layout=widgets.Layout(width="21rem", flex_flow="row nowrap"), style=style | {"button_width": "4.5rem"},
-                tooltips=["constant", "k times µ at the k-th use of a minibatch"],
-            ),  # fmt: skip
+                options=POLICIES, value=cell.lr_policy, style={"button_width": "5rem"}, tooltips=["constant", "k times µ at the k-th use of a minibatch"]
+            ),
             "lr": widgets.SelectionSlider(description="µ", options=_rates(cell.lr), value=cell.lr, **slider),
             "epochs": widgets.IntSlider(description="epochs", min=1, max=max(100, cell.epochs), value=cell.epochs, **slider),
         }
@@ -66,10 +65,12 @@ class Panel(Explorer):
         for name, control in self.controls.items():
             control.observe(lambda change, name=name: self._changed(name, change.new), "value")
         row = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0.3rem")
+        label = widgets.Label("learning rate", layout=widgets.Layout(width="8.5rem", display="flex", justify_content="flex-end", margin="2px 8px 2px 2px"))
+        policy = widgets.HBox([label, self.controls["lr_policy"]])  # its own description would stand above its buttons
         columns = widgets.Layout(grid_template_columns="repeat(auto-fill, minmax(21rem, 1fr))", grid_gap="0.1rem")
         self.widget = widgets.VBox(
             [
-                widgets.GridBox(list(self.controls.values()), layout=columns),
+                widgets.GridBox([policy if name == "lr_policy" else control for name, control in self.controls.items()], layout=columns),
                 widgets.Box([self.start, self.stop, self.clear, self.bar, self.status, self.overlay], layout=row),
                 self.setting, self.curves, self.table,
             ]
@@ -142,11 +143,11 @@ class Panel(Explorer):
             recorded = self.recorded()
             text = f"{describe_data(self.cell)}. {describe_model(self.cell)}. {describe_step(self.cell)}."
             missing = "" if recorded else f"No run of m = {self.cell.m} is recorded."
-            self.setting.value = f"{NOTE}{text} {missing}</small>"
             shown = recorded if self.overlay.value else []
             self.picture.update(self.runs, shown, at_once=at_once)
             table = cost_table(self.runs, shown).to_html(index=False, border=0)
             self.table.value = f'{TABLE_STYLE}<div class="costs">{table}</div>{NOTE}{COSTS_NOTE}</small>'
+            self.setting.value = f"{NOTE}{text} {missing}</small>"
 
     def _warm_up(self):
         from persist import data
