@@ -90,8 +90,9 @@ def draw_runs(runs: list[Run], recorded=()) -> Figure:
 
 def _handles(runs, recorded):
     mine = [Line2D([], [], color=style(run.cell.K)[0], ls=style(run.cell.K)[1], lw=2, label=str(run)) for run in runs]
-    Ks = sorted({record.cell.K for record in recorded})
-    return mine + [Line2D([], [], color=style(K)[0], label=f"recorded, K = {K}", **RECORDED) for K in Ks]
+    cells = {record.cell.K: record.cell for record in recorded}
+    policy = {K: "" if cell.lr_policy == "constant" else " (kµ)" for K, cell in cells.items()}
+    return mine + [Line2D([], [], color=style(K)[0], label=f"recorded, K = {K}{policy[K]}", **RECORDED) for K in sorted(cells)]
 
 
 def _points(history, clock, quantity):

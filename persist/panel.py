@@ -106,6 +106,8 @@ class Panel(Explorer):
             nonlocal minibatches, moved
             if self.stop_asked.is_set():
                 raise Stopped
+            if minibatches == 0:
+                self.status.value = "in the first epoch"
             minibatches += 1
             if time.monotonic() - moved >= TICK:
                 self.bar.value = (minibatches - 1) / (run.cell.epochs * run.cell.minibatches * (run.cell.K if run.cell.reuse == "spaced" else 1))
