@@ -29,16 +29,16 @@ def start(project, folder, grid, **environment):
     )
 
 
-def jobs() -> dict[str, str]:
-    """Job id -> its comment, which has the name of its cell."""
-    lines = subprocess.run(["squeue", "--noheader", "--format", "%i %k"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return dict(line.split(" ", 1) for line in lines)
+def jobs(folder) -> dict[str, str]:
+    """Job id -> its comment, which has the name of its cell, of the jobs sent from this folder and no others."""
+    lines = subprocess.run(["squeue", "--noheader", "--format", "%i|%Z|%k"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {job: comment for job, where, comment in (line.split("|", 2) for line in lines) if where == str(folder)}
 
 
 @pytest.fixture
 def workshop(project, tmp_path):
     yield make_workshop(project, tmp_path)
-    if left := jobs():
+    if left := jobs(tmp_path):
         subprocess.run(["scancel", *left], check=True)
 
 
@@ -64,7 +64,7 @@ def test_a_failing_cell_and_one_killed_by_scancel(project, workshop):
 
     engine = start(project, workshop, "trouble", **environment)
     wait_for((runs / f"checkpoints/{killed.name}.pt").exists, PATIENCE)
-    [job] = [job for job, comment in jobs().items() if comment.endswith(killed.name)]
+    [job] = [job for job, comment in jobs(workshop).items() if comment.endswith(killed.name)]
     subprocess.run(["scancel", job], check=True)
     output, _ = engine.communicate(timeout=PATIENCE)
     assert engine.returncode != 0
