@@ -147,7 +147,11 @@ def test_snakemake_alone_refuses_a_broken_grid_without_a_traceback(workshop):
 
 def test_ctrl_c_ends_all_and_says_how_to_go_on(workshop):
     write_grid(workshop, "stopped", "[{m: 32, K: 1}, {m: 32, K: 2, epochs: 100000}]")
-    engine = subprocess.Popen(command("stopped"), cwd=workshop, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env={**os.environ, "PERSIST_CHECKPOINT_EVERY": "0"})
+    engine = subprocess.Popen(
+        command("stopped"), cwd=workshop, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "PERSIST_CHECKPOINT_EVERY": "0"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test that runs in the background ignores it
+    )  # fmt: skip
     wait_for(lambda: list((workshop / "runs/stopped").glob("checkpoints/*-e100000-*.pt")), 180)
     os.killpg(engine.pid, signal.SIGINT)
     output, _ = engine.communicate(timeout=120)
