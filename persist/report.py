@@ -19,6 +19,7 @@ import nbformat
 from markupsafe import Markup
 
 from persist.claims import judge_all, to_markdown
+from persist.figures import draw_all, stacked
 from persist.idea import draw_idea
 from persist.record import RecordError, load_records, was_shared, write_atomically
 from persist.readme import table
@@ -37,9 +38,9 @@ def build(root) -> str:
     root = Path(root)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     grids = {folder.name: load_records(folder) for folder in _folders(root / "results")}
-    shown = {folder.name: _pictures(folder) for folder in _folders(root / "figures")}
+    shown = {folder.name: _pictures(folder, grids.get(folder.name)) for folder in _folders(root / "figures")}
     return environment.from_string(TEMPLATE.read_text()).render(
-        idea=_idea(),
+        idea=_picture("idea", _svg(draw_idea())),
         grids=[(name, pictures, _html(table(grids[name])) if grids.get(name) else "") for name, pictures in sorted(shown.items(), key=_order)],
         verdicts=_html(to_markdown(judge_all(root / "results", root / "grids"))),
         speed=_speed(root),
@@ -67,24 +68,30 @@ def _order(item):
     return (known.index(name) if name in known else len(known), name)
 
 
-def _pictures(folder) -> list[dict]:
-    """The SVG pictures of a folder as data URIs with their alternative texts, the paper's figures first."""
+def _pictures(folder, records) -> list[dict]:
+    """The SVG pictures of a folder, the paper's figures first; those of Figures 1-5 also with their panels stacked."""
 
     def order(path):
         return ([path.stem.startswith(first) for first in FIRST] + [True]).index(True), path.stem
 
-    return [_picture(path.stem, path.read_text()) for path in sorted(folder.glob("*.svg"), key=order)]
+    stacks = {name: _svg(stacked(figure)) for name, figure in draw_all(records).items()} if (folder / "figure1.svg").exists() and records else {}
+    return [_picture(path.stem, path.read_text(), stacks.get(path.stem)) for path in sorted(folder.glob("*.svg"), key=order)]
 
 
-def _picture(name, svg) -> dict:
-    return {"name": name, "alt": alt_text(svg), "uri": f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"}
+def _picture(name, svg, narrow=None) -> dict:
+    """For the template: the picture and, for a phone, its narrow form as data URIs, and its words."""
+    return {"name": name, "alt": alt_text(svg), "uri": _uri(svg), "narrow": narrow and _uri(narrow)}
 
 
-def _idea() -> dict:
+def _uri(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _svg(figure) -> str:
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "idea"}):  # no random ids
-        draw_idea().savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return _picture("idea", buffer.getvalue())
+    with matplotlib.rc_context({"svg.hashsalt": "report"}):  # no random ids
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
 
 
 def _speed(root) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from persist import Cell
-from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, mean_curve, other_figures, save_all, select, summary
+from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, mean_curve, other_figures, save_all, select, summary, stacked
 from helpers import make_record
 
 BASE = dict(dataset="digits", epochs=4, lr=0.1, reduction="mean")
@@ -138,6 +138,22 @@ def test_nothing_runs_over_the_edge(tmp_path):
     for artist in (figure._supxlabel, *figure.legends, *(ax.yaxis.label for ax in figure.axes)):
         box = artist.get_window_extent()
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, artist
+
+
+def test_stacked_panels_show_the_same_and_stay_within_the_picture():
+    wide, figure = figure_4(RECORDS), stacked(figure_4(RECORDS))
+    figure.draw_without_rendering()
+    width, height = figure.canvas.get_width_height()
+    assert height > 3 * width
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:])), "one below the other"
+    for box in (*boxes, figure._supxlabel.get_window_extent(), *(legend.get_window_extent() for legend in figure.legends)):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+    for ax, same in zip(figure.axes, wide.axes):
+        assert {color: points.tolist() for color, points in curves_of(ax).items()} == {color: points.tolist() for color, points in curves_of(same).items()}
+    assert [(ax.get_xlabel(), ax.get_ylabel()[:3]) for ax in figure.axes] == [
+        ("training time in seconds", "top"), ("epochs", "top"), ("training time in seconds", "los"), ("epochs", "los"),
+    ]  # fmt: skip
 
 
 def test_an_m_of_ones_own_gets_a_figure_of_its_own():
