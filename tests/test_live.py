@@ -96,6 +96,11 @@ def test_each_minibatch_is_announced(reuse):
     assert announced.history[0]["test_loss"] == train(cell).history[0]["test_loss"]
 
 
+def test_a_graph_cannot_announce_its_minibatches():
+    with pytest.raises(ValueError, match="on_minibatch must be None with graph=True"):
+        train(SMALL, graph=True, on_minibatch=print)
+
+
 def test_an_error_reaches_the_caller_and_the_run_says_failed():
     def fail():
         raise RuntimeError("no more power")
