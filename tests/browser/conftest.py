@@ -104,7 +104,10 @@ def lab(copy, screenshots, tmp_path_factory):
         yield lab
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        try:
+            server.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def _free_port() -> int:
