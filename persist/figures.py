@@ -254,7 +254,8 @@ def draw_curve(ax, runs: list[Record], clock: str, quantity: str, color: str, li
     diverged; a circle marks the best accuracy."""
     for run in runs:
         points = [(e[clock], e[quantity]) for e in run.history if e[quantity] is not None]
-        ax.plot(*zip(*points) if points else ((), ()), color=color, ls=line, lw=1.6 if len(runs) == 1 else 0.7, alpha=1 if len(runs) == 1 else 0.4)
+        marker = "." if len(points) == 1 else None  # one epoch alone makes no line
+        ax.plot(*zip(*points) if points else ((), ()), color=color, ls=line, marker=marker, lw=1.6 if len(runs) == 1 else 0.7, alpha=1 if len(runs) == 1 else 0.4)
         if run.status == "diverged" and points:
             ax.plot(*points[-1], marker="X", ms=9, color=color, zorder=3)
     if len(runs) > 1:

@@ -121,6 +121,7 @@ def draw_readings(records: list[Record]) -> Figure:
     sizes = sorted({record.cell.m for record in records})
     reductions = sorted({record.cell.reduction for record in records}, reverse=True)  # sum, mean
     figure = Figure(figsize=(8 * len(reductions), 2 + 3 * len(sizes)), layout="constrained")
+    first = {}  # the panel of each quantity whose scale the others share
     for row, m in zip(figure.subplots(len(sizes), 2 * len(reductions), squeeze=False), sizes):
         for ax, (reduction, (quantity, ylabel)) in zip(row, itertools.product(reductions, PANELS)):
             for record in records:
@@ -128,8 +129,12 @@ def draw_readings(records: list[Record]) -> Figure:
                     draw_curve(ax, [record], "iterations", quantity, *_style(record.cell))
             ax.axhline(CHANCE[quantity], color="#888888", lw=0.8)
             ax.set(title=f"{reduction} of the gradients, m = {m}", ylabel=ylabel, xlabel="iterations")
-            if quantity == "test_loss":
-                ax.set_ylim(top=min(ax.get_ylim()[1], 5))
+            ax.set_xlim(left=0)
+            if first.setdefault(quantity, ax) is not ax:
+                ax.sharey(first[quantity])
+    for quantity, ax in first.items():
+        values = [e[quantity] for record in records for e in record.history if e[quantity] is not None and e[quantity] <= 5] + [CHANCE[quantity]]
+        ax.set_ylim(min(values) - 0.02, max(values) + 0.02)
     figure.legend(handles=_legend(records), loc="outside upper center", ncols=3 * len(reductions), frameon=False, handlelength=3)
     cell = records[0].cell
     caption = [
