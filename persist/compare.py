@@ -2,7 +2,8 @@
 
 One run each: the interval is two standard errors of the difference of two test accuracies,
 sqrt(p(1-p)/n + q(1-q)/n); it knows nothing of the spread between seeds. Several seeds: the runs are paired by seed
-(the same weights to start with, the same minibatches), and the interval is Student's, 95 %, over the pairs.
+(the same weights to start with, the same minibatches), and the interval is Student's, 95 %, over the pairs; of two pairs
+alone, which may agree by chance, it is no narrower than that of one run. All runs see one test set: its own error is not in it.
 """
 
 import dataclasses
@@ -57,13 +58,17 @@ def accuracy_gap(quantity: Callable[[Record], float], arm: list[Record], other: 
     seeds = sorted(set(left) & set(right))
     if not seeds:
         return None
-    gaps = [left[seed] - right[seed] for seed in seeds]
-    if len(seeds) == 1:
-        n = arm[0].cell.test_examples
-        margin = 2 * math.sqrt(sum(p * (1 - p) / n for p in (left[seeds[0]], right[seeds[0]])))
-    else:
-        margin = STUDENT[min(len(seeds) - 1, len(STUDENT)) - 1] * statistics.stdev(gaps) / math.sqrt(len(seeds))
-    return Gap(statistics.fmean(gaps), margin, len(seeds))
+    gaps, n = [left[seed] - right[seed] for seed in seeds], arm[0].cell.test_examples
+    margins = [2 * math.sqrt(sum(p * (1 - p) / n for p in (left[seed], right[seed]))) for seed in seeds] if len(seeds) < 3 else []
+    if len(seeds) > 1:
+        margins.append(STUDENT[min(len(seeds) - 1, len(STUDENT)) - 1] * statistics.stdev(gaps) / math.sqrt(len(seeds)))
+    return Gap(statistics.fmean(gaps), max(margins), len(seeds))
+
+
+def common_seeds(arm: list[Record], other: list[Record]) -> tuple[list[Record], list[Record]]:
+    """The runs of each arm whose seed the other has as well."""
+    seeds = {run.cell.seed for run in arm} & {run.cell.seed for run in other}
+    return [run for run in arm if run.cell.seed in seeds], [run for run in other if run.cell.seed in seeds]
 
 
 def describe_pairs(pairs: int) -> str:

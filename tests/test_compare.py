@@ -24,7 +24,14 @@ def test_one_run_each_has_the_standard_error_of_two_test_accuracies():
     assert accuracy_gap(best_accuracy, runs(5, {0: 0.6}, test_size=100), runs(1, {0: 0.6}, test_size=100)).margin == pytest.approx(2 * math.sqrt(2 * 0.24 / 100))
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_two_pairs_that_agree_by_chance_are_no_surer_than_one():
+    gap = accuracy_gap(best_accuracy, runs(5, {0: 0.61, 1: 0.62}), runs(1, {0: 0.60, 1: 0.61}))
+    assert gap.mean == pytest.approx(0.01) and gap.margin == pytest.approx(0.0138, abs=1e-4)
+    wide = accuracy_gap(best_accuracy, runs(5, {0: 0.61, 1: 0.65}), runs(1, {0: 0.60, 1: 0.61}))
+    assert wide.margin == pytest.approx(12.706 * 0.03 / 2**0.5 / 2**0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
 def test_several_seeds_have_students_interval_over_the_pairs(n):
     a, b = np.random.default_rng(n).uniform(0.4, 0.7, size=(2, n))
     gap = accuracy_gap(final_accuracy, runs(5, dict(enumerate(a))), runs(1, dict(enumerate(b))))
