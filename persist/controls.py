@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from persist.compare import accuracy_gap, best_accuracy, describe_pairs, final_accuracy
+from persist.compare import accuracy_gap, best_accuracy, common_seeds, describe_pairs, final_accuracy
 from persist.figures import PANELS, caption, draw_curve, warn_of_shared
 from persist.record import Record
 
@@ -43,6 +43,9 @@ COMPARISONS = (
     ("spaced K = 5 with kµ", "K = 5 with kµ", "gradient evaluations, iterations"),
     ("K = 1 with 15µ", "K = 5 with kµ", "examples loaded, sum of the steps"),
 )
+COMPARABLE = 0.02  # a loss in accuracy up to which two are comparable
+# Reuse -> the controls with as many gradient evaluations and iterations, and no use of a minibatch right after the other.
+EQUAL = {"K = 5": ("spaced K = 5", "K = 1, 5 times the epochs"), "K = 5 with kµ": ("spaced K = 5 with kµ",)}
 AXES = (("gradients", "gradient evaluations"), ("samples", "examples loaded"), ("iterations", "iterations"), ("train_seconds", "training time in seconds"))
 
 
@@ -52,9 +55,9 @@ def arms(controls: list[Record], beside: list[Record], m: int) -> dict[str, list
     free = ("m", "K", "lr", "lr_policy", "reuse", "epochs", "seed")
     settings = {_setting(run, free) for run in controls}
     runs = [run for run in (*beside, *controls) if run.cell.m == m and _setting(run, free) in settings]
-    base = [run.cell for run in runs if run.cell.K > 1]
+    base = [run.cell for run in beside if run in runs and (run.cell.K, run.cell.reuse) == (5, REUSE)]
     if not base:
-        return {}
+        return {}  # nothing says what mu is
     mu, epochs = max(cell.lr for cell in base), min(cell.epochs for cell in base)
     return {name: found for name, (arm, _, _) in ARMS.items() if (found := [run for run in runs if _is(run.cell, arm, mu, epochs)])}
 
@@ -68,16 +71,23 @@ def comparison_table(controls: list[Record], beside: list[Record]) -> pd.DataFra
             if name not in found or other not in found:
                 continue
             best = best_of_as_many(found[other][0].cell.epochs)
-            gap = accuracy_gap(best, found[name], found[other])
+            control, against = common_seeds(found[name], found[other])
+            if not control:
+                continue
+            gap = accuracy_gap(best, control, against)
             rows.append(
                 {
                     "m": m, "control": name, "against": other, "in common": common,
-                    "best accuracy": _mean(best, found[name]), "of the other": _mean(best, found[other]),
-                    "difference": gap.mean, "±": gap.margin, "the control": _words(found[name], gap), "pairs": gap.pairs,
-                    "final accuracy": _mean(final_accuracy, found[name]), "final of the other": _mean(final_accuracy, found[other]),
+                    "best accuracy": _mean(best, control), "of the other": _mean(best, against),
+                    "difference": gap.mean, "±": gap.margin, "the control": _words(control, gap), "matches": gap.low > -COMPARABLE, "pairs": gap.pairs,
+                    "final accuracy": _mean(final_accuracy, control), "final of the other": _mean(final_accuracy, against),
                 }
             )  # fmt: skip
     return pd.DataFrame(rows).round(4)
+
+
+def _by(row) -> str:
+    return "" if row["the control"] == "diverged" else f" ({row['difference']:+.4f} ± {row['±']:.4f})"
 
 
 def best_of_as_many(epochs: int):
@@ -99,7 +109,7 @@ def describe_controls(controls: list[Record], beside: list[Record]) -> str:
     for m, rows in table.groupby("m"):
         sentences = []
         for other, against in rows.groupby("against", sort=False):
-            items = [f"{row['control']} {row['the control']} ({row['difference']:+.4f} ± {row['±']:.4f})" for _, row in against.iterrows()]
+            items = [f"{row['control']} {row['the control']}{_by(row)}" for _, row in against.iterrows()]
             sentences.append(f"Against {other}: " + "; ".join(items))
         text = ". ".join([*sentences, *_conclusions(rows)])
         missing = sorted(set(ARMS) - set(arms(controls, beside, m)))
@@ -108,11 +118,18 @@ def describe_controls(controls: list[Record], beside: list[Record]) -> str:
 
 
 def _conclusions(rows) -> list[str]:
-    """Which arms without reuse do as well as reuse."""
+    """Which arms without consecutive reuse do as well as reuse with as many gradient evaluations. Nothing is concluded
+    before both of these are there, nor from an interval that also allows for a clear loss."""
     found = []
-    for reuse, against in rows[(rows["control"] != "K = 1") & (rows["against"] != "K = 1")].groupby("against", sort=False):
-        match = list(against.loc[against["the control"].isin(["is better", "is not told apart"]), "control"])
-        found.append(f"{reuse} is matched without reuse by {' and by '.join(match)}" if match else f"Nothing tried without reuse matches {reuse}")
+    for reuse, controls in EQUAL.items():
+        against = rows[rows["control"].isin(controls)]
+        if len(against) < len(controls):
+            continue
+        match, open_ = ([*against.loc[mask, "control"]] for mask in (against["matches"], ~against["matches"] & against["the control"].eq("is not told apart")))
+        if match:
+            found.append(f"With as many gradient evaluations, {' and '.join(match)} {'does' if len(match) == 1 else 'do'} as well as {reuse}: its gain takes no consecutive reuse")
+        elif not open_:
+            found.append(f"With as many gradient evaluations, nothing tried without consecutive reuse does as well as {reuse}")
     return found
 
 
@@ -145,8 +162,8 @@ def _mean(quantity, runs) -> float:
 
 
 def _words(runs, gap) -> str:
-    if all(run.status == "diverged" for run in runs):
-        return "diverged"
+    if lost := sum(run.status == "diverged" for run in runs):
+        return "diverged" if lost == len(runs) else f"diverged with {lost} of {len(runs)} seeds"
     return "is better" if gap.low > 0 else "is worse" if gap.high < 0 else "is not told apart"
 
 
@@ -166,10 +183,12 @@ def _draw(title, found) -> Figure:
     warn_of_shared(axes[0, -1], [run for runs in found.values() for run in runs])
     lines = [Line2D([], [], color=ARMS[name][1], ls=ARMS[name][2], label=_legend(name, of_arm)) for name, of_arm in found.items()]
     figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=4, frameon=False, handlelength=3)
-    figure.supxlabel(caption(found), fontsize="small", ha="left", x=0.01)
+    base = caption(found) + " Epochs and µ are the base's: each arm changes them as its name says."
+    figure.supxlabel(base, fontsize="small", ha="left", x=0.01)
     return figure
 
 
 def _legend(name, runs) -> str:
     diverged = [len(run.history) for run in runs if run.status == "diverged"]
-    return f"{name}: best {_mean(best_accuracy, runs):.4f}" + (f"; diverged in epoch {', '.join(map(str, diverged))}" if diverged else "")
+    best = "" if len(diverged) == len(runs) else f": best {_mean(best_accuracy, runs):.4f}"
+    return name + best + (f"; diverged in epoch {', '.join(map(str, diverged))}" if diverged else "")

@@ -18,7 +18,7 @@ from persist.sweep import draw_sweep
 
 # The notebook that reads a grid's records -> name of a file -> its figure.
 FIGURES = {
-    "notebooks/figures.ipynb": lambda records, beside: draw_all(records),
+    "notebooks/figures.ipynb": lambda records, beside: draw_all([*beside, *records]),
     "notebooks/sweep.ipynb": lambda records, beside: {"sweep": draw_sweep(records)},
     "notebooks/readings.ipynb": lambda records, beside: {"readings": draw_readings([*beside, *records])},
     "notebooks/controls.ipynb": lambda records, beside: draw_controls(records, beside),

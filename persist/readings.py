@@ -5,11 +5,12 @@ The rule. A reading is chosen by m = 32, K = 1 alone, on seed 0: the nearest to 
 epoch (about 80) and the final accuracy (about 60 %), among those with which m = 512, K = 1 trains at all. What was used
 for the choice is never called reproduced.
 
-    python -m persist.readings results/readings grids/readings-nearest.yaml
-                                                writes the grid with the two nearest readings, the second stage
+    python -m persist.readings results/readings grids/readings.yaml grids/readings-nearest.yaml
+                        writes the grid with the two nearest readings, the second stage, once the first one is recorded
 """
 
 import argparse
+import dataclasses
 import itertools
 import math
 import sys
@@ -19,6 +20,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from persist.cell import Cell, load_grid
 from persist.compare import best_accuracy, final_accuracy
 from persist.figures import describe_data, describe_hardware, draw_curve
 from persist.record import Record, RecordError, load_records, write_atomically
@@ -69,25 +71,28 @@ def readings_table(records: list[Record]) -> pd.DataFrame:
 
 
 def outcome(record: Record) -> str:
-    """What became of a run: it diverged, learns (twice the accuracy of chance), or has not left chance."""
+    """What became of a run: it diverged, learns (its last accuracy is twice that of chance), or not (yet)."""
     if record.status == "diverged":
         return f"diverged in epoch {len(record.history)}"
-    return "learns" if final_accuracy(record) >= LEARNS else "has not left chance"
+    return "learns" if final_accuracy(record) >= LEARNS else f"below {LEARNS:g}"
 
 
 def distance(record: Record) -> float | None:
-    """How far a run of m = 32, K = 1 over the paper's 100 epochs is from the paper's numbers, in the units of this module;
-    infinite where it diverged; None for another cell."""
-    cell = record.cell
-    if (cell.m, cell.K, cell.epochs, cell.train_size, cell.seed) != (32, 1, 100, None, 0):
+    """How far a run of m = 32, K = 1 at the paper's scale, on seed 0, is from the paper's numbers, in the units of this module;
+    None for another cell, or where it diverged."""
+    if not _is_paper(record.cell, 32) or record.status == "diverged":
         return None
-    if record.status == "diverged":
-        return math.inf
     return math.hypot(
         (best_accuracy(record) - PAPER_BEST) / UNIT_BEST,
         (_best_epoch(record) - PAPER_EPOCH) / UNIT_EPOCH,
         (final_accuracy(record) - PAPER_FINAL) / UNIT_FINAL,
     )
+
+
+def _is_paper(cell, m) -> bool:
+    """Whether it is K = 1 with this m, on seed 0, and the paper's in all but the reading and the precision."""
+    open_fields = {name: getattr(Cell(m=m), name) for name in (*OPEN, "precision")}
+    return dataclasses.replace(cell, **open_fields) == Cell(m=m)
 
 
 def nearest(records: list[Record]) -> list[tuple]:
@@ -98,14 +103,16 @@ def nearest(records: list[Record]) -> list[tuple]:
 
 def choose_reading(records: list[Record]) -> tuple | None:
     """The reading that the rule of this module chooses; None as long as m = 512, K = 1 trains with none of them."""
-    train = {reading(r.cell) for r in records if (r.cell.m, r.cell.K, r.cell.epochs) == (512, 1, 100) and outcome(r) == "learns"}
+    train = {reading(r.cell) for r in records if _is_paper(r.cell, 512) and outcome(r) == "learns"}
     return next((key for key in nearest(records) if key in train), None)
 
 
 def describe_choice(records: list[Record]) -> str:
     chosen, runners_up = choose_reading(records), nearest(records)
     if chosen is None:
-        return "chosen: none yet; it takes 100 epochs of m = 32, K = 1 and of m = 512, K = 1 (grids readings and readings-nearest, on a GPU)"
+        tried = [describe_reading(reading(r.cell)) for r in records if _is_paper(r.cell, 512)]
+        failed = f"; m = 512 does not train with: {'; '.join(tried)}" if tried else ""
+        return f"chosen: none yet; it takes 100 epochs of m = 32, K = 1 and of m = 512, K = 1 (grids readings and readings-nearest, on a GPU){failed}"
     others = "; ".join(describe_reading(key) for key in runners_up if key != chosen)
     return f"chosen: {describe_reading(chosen)}; used for the choice: m = 32, K = 1, and that m = 512 trains. Runners-up: {others or 'none'}"
 
@@ -146,13 +153,16 @@ def draw_readings(records: list[Record]) -> Figure:
     return figure
 
 
-def stage_two(records: list[Record]) -> str:
+def stage_two(records: list[Record], cells: list[Cell]) -> str:
     """The grid of the second stage, as YAML: m = 512 with K = 1 and 5, m = 32 with K = 5, for the two nearest readings.
+    cells: those of the first stage.
 
-    Raises ValueError where fewer than two readings have a distance.
+    Raises ValueError where one of them has no record, or fewer than two readings have a distance.
     """
+    if missing := [cell.name for cell in cells if cell not in {record.cell for record in records}]:
+        raise ValueError(f"the first stage is not complete, there is no record of {', '.join(missing)}")
     if len(keys := nearest(records)[:2]) < 2:
-        raise ValueError("it takes two readings with 100 epochs of m = 32, K = 1 (grid readings)")
+        raise ValueError("it takes two readings with 100 epochs of m = 32, K = 1 that did not diverge")
     fields = ["{" + ", ".join(f"{name}: {value}" for name, value in zip(OPEN, key)) for key in keys]
     return STAGE_TWO.format(cells="".join(f"  - {field}, {cells}}}\n" for field in fields for cells in ("m: 512, K: [1, 5]", "m: 32, K: 5")))
 
@@ -181,10 +191,12 @@ def _legend(records) -> list[Line2D]:
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m persist.readings", description="Write the grid with the two nearest readings.")
     parser.add_argument("records", help="folder with the records of the grid readings")
+    parser.add_argument("first", help="file of the grid readings")
     parser.add_argument("grid", help="file of the grid to write")
     options = parser.parse_args(arguments)
     try:
-        write_atomically(Path(options.grid), stage_two(load_records(options.records)).encode())
+        cells = load_grid(options.first).cells
+        write_atomically(Path(options.grid), stage_two(load_records(options.records, cells), cells).encode())
     except (RecordError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(options.grid)

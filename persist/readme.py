@@ -43,12 +43,17 @@ def markdown(heads, rows) -> str:
 def controls(records: list[Record], beside: list[Record]) -> str:
     """The comparisons of the controls with reuse, what they show in words, and what ran."""
     table = comparison_table(records, beside)
-    rows = [
-        (row["m"], row["control"], row["against"], row["in common"], f"{row['best accuracy']:.4f}", f"{row['of the other']:.4f}", f"{row['difference']:+.4f} ± {row['±']:.4f}", row["the control"])
-        for _, row in table.iterrows()
-    ]
+    rows = []
+    for _, row in table.iterrows():
+        lost = row["the control"] == "diverged"
+        best, gap = ("-", "-") if lost else (f"{row['best accuracy']:.4f}", f"{row['difference']:+.4f} ± {row['±']:.4f}")
+        rows.append((row["m"], row["control"], row["against"], row["in common"], best, f"{row['of the other']:.4f}", gap, row["the control"]))
     heads = ["m", "control", "against", "in common", "best accuracy", "of the other", "difference", "the control"]
-    return f"{markdown(heads, rows)}\n{describe_controls(records, beside)}\n\n{what_ran(beside)}\n"
+    note = (
+        "µ and the epochs are those of K = 1 and K = 5; each arm changes them as its name says. Compared is the best accuracy over as many evaluations of both arms. "
+        "±: with one run of each, two standard errors of the two test accuracies, which know nothing of the spread between seeds; with several, the 95 % interval over the pairs."
+    )
+    return f"{markdown(heads, rows)}\n{describe_controls(records, beside)}\n\n{what_ran([*beside, *records], note)}\n"
 
 
 def readings(records: list[Record], beside: list[Record]) -> str:
@@ -66,17 +71,18 @@ def readings(records: list[Record], beside: list[Record]) -> str:
 # The notebook that reads a grid's records -> its table in the README.
 TABLES = {
     "notebooks/figures.ipynb": lambda records, beside: table(records),
+    "notebooks/sweep.ipynb": lambda records, beside: table(records),
     "notebooks/readings.ipynb": readings,
     "notebooks/controls.ipynb": controls,
 }
 
 
-def what_ran(records: list[Record]) -> str:
-    """Data, model, learning rate, hardware and n of a grid's records, in one paragraph."""
+def what_ran(records: list[Record], runs: str = "One run per row.") -> str:
+    """Data, model, learning rate (of the first), hardware and n of a grid's records, in one paragraph."""
     cell, environments = records[0].cell, [record.environment for record in records]
     text = (
         f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {cell.precision}. "
-        f"{describe_hardware(records)}, torch {', '.join(sorted({e['torch'] for e in environments}))}. One run per row."
+        f"{describe_hardware(records)}, torch {', '.join(sorted({e['torch'] for e in environments}))}. {runs}"
     )
     if any(was_shared(record) for record in records):
         text += " Other work ran on the machine meanwhile: the seconds say little."
@@ -90,7 +96,8 @@ def fill(text: str, results, grids) -> str:
         if not (Path(results) / match[2]).is_dir():
             return match[0]
         make = TABLES[load_grid(Path(grids) / f"{match[2]}.yaml").notebook]
-        return match[1] + make(*load_grid_records(results, grids, match[2])) + match[3]
+        records, beside = load_grid_records(results, grids, match[2])
+        return match[1] + make(records, beside) + match[3] if records else match[0]
 
     return MARKED.sub(replace, text)
 
