@@ -35,7 +35,13 @@ HISTORY = (
 )
 CLOCKS = ("train_seconds", "wall_seconds")
 # What the environment must say for the figures to be drawn.
-ENVIRONMENT = ("device", "cuda", "threads", "torch", "data_sha256")
+ENVIRONMENT = {
+    "device": "a text",
+    "cuda": "a text, or null on the CPU",
+    "threads": "an int >= 1",
+    "torch": "a text",
+    "data_sha256": "a text",
+}
 TIMES = ("train_seconds", "wall_seconds", "load")
 
 
@@ -65,8 +71,7 @@ class Record:
 
     @classmethod
     def load(cls, path) -> "Record":
-        """Raises RecordError, naming the file, unless it holds a record of this schema whose parts agree, as it was
-        saved. (The first records were saved without a sha256; in results/ git shows an edit.)"""
+        """Raises RecordError, naming the file, unless it holds a record of this schema whose parts agree, as it was saved."""
         path = Path(path)
         try:
             fields = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
@@ -80,7 +85,9 @@ class Record:
                 raise ValueError("its cell must have all fields of a Cell and no others")
             record = cls(**{**fields, "cell": Cell.from_dict(fields["cell"])})
             record._check()
-            if sha256 not in (None, _digest(fields)):
+            if sha256 is None:
+                raise ValueError("it has no sha256: an older version saved it, or it was changed since")
+            if sha256 != _digest(fields):
                 raise ValueError("it was changed after it was saved, its sha256 is another")
         except (ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
             raise RecordError(f"{path} is not a record: {error}. Put the file back as it was, or delete it and train its cell again") from None
@@ -91,8 +98,7 @@ class Record:
             raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {self.status!r}")
         if type(self.resumed) is not int or self.resumed < 0:
             raise ValueError(f"resumed must be an int >= 0, not {self.resumed!r}")
-        if not isinstance(self.environment, dict) or not set(ENVIRONMENT) <= set(self.environment):
-            raise ValueError(f"its environment must say at least {', '.join(ENVIRONMENT)}")
+        self._check_environment()
         if not isinstance(self.history, list) or not self.history:
             raise ValueError("its history is empty")
         before = dict.fromkeys(CLOCKS, 0)
@@ -116,6 +122,14 @@ class Record:
         finite = [entry["train_loss"] is not None and entry["test_loss"] is not None for entry in self.history]
         if not all(finite[:-1]) or finite[-1] != (self.status == "finished"):
             raise ValueError("only the last epoch of a diverged run may have a loss that is not finite")
+
+    def _check_environment(self):
+        if not isinstance(self.environment, dict) or not set(ENVIRONMENT) <= set(self.environment):
+            raise ValueError(f"its environment must say at least {', '.join(ENVIRONMENT)}")
+        for key, allowed in ENVIRONMENT.items():
+            value = self.environment[key]
+            if not (type(value) is int and value >= 1 if key == "threads" else isinstance(value, str) or (value is None and key == "cuda")):
+                raise ValueError(f"{key} of its environment must be {allowed}, not {value!r}")
 
 
 def _digest(fields: dict) -> str:
@@ -159,8 +173,10 @@ def load_grid_records(results, grids, name: str) -> tuple[list[Record], list[Rec
     """The records in results/<name> of the cells of grids/<name>.yaml, and those of the grid beside it (none where it has
     none, or that was never run). Raises RecordError or ValueError, naming the file, for what is damaged or not there."""
     grid = load_grid(Path(grids) / f"{name}.yaml")
-    beside = Path(results) / str(grid.beside)
-    return load_records(Path(results) / name, grid.cells), load_records(beside) if grid.beside and beside.is_dir() else []
+    records, beside = load_records(Path(results) / name, grid.cells), []
+    if grid.beside and (Path(results) / grid.beside).is_dir():
+        beside = load_records(Path(results) / grid.beside, load_grid(Path(grids) / f"{grid.beside}.yaml").cells)
+    return records, beside
 
 
 def to_table(records):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from persist import Cell, Record, load_records
-from persist.record import RecordError, copy_records, main, to_table
+from persist.record import RecordError, copy_records, load_grid_records, main, to_table
 from helpers import make_record
 
 CELL = Cell(m=32, K=2, dataset="digits", epochs=3)
@@ -83,6 +83,13 @@ def edit_history(index, **changes):
         (edit(resumed=3), "it was changed after it was saved"),
         (lambda f: f["environment"].update(device="A better GPU"), "it was changed after it was saved"),
         (edit(sha256="0" * 64), "it was changed after it was saved"),
+        (lambda f: f.pop("sha256"), "it has no sha256: an older version saved it, or it was changed since"),
+        (edit(sha256=None), "it has no sha256"),
+        *(
+            (lambda f, key=key, value=value: f["environment"].update({key: value}), f"{key} of its environment must be {allowed}, not {value!r}")
+            for key, value, allowed in (("threads", "two", "an int >= 1"), ("threads", 0, "an int >= 1"), ("threads", True, "an int >= 1"), ("cuda", 13.0, "a text, or null on the CPU"),
+                                        ("device", None, "a text"), ("torch", None, "a text"), ("data_sha256", 0, "a text"))
+        ),
     ],
 )
 def test_an_edited_record_is_refused_by_file_and_reason(tmp_path, damage, message):
@@ -97,13 +104,9 @@ def test_an_edited_record_is_refused_by_file_and_reason(tmp_path, damage, messag
         assert str(error.value).endswith("Put the file back as it was, or delete it and train its cell again"), "it says what to do"
 
 
-def test_another_layout_of_the_same_json_is_the_same_record_and_so_is_one_without_a_digest(tmp_path):
+def test_another_layout_of_the_same_json_is_the_same_record(tmp_path):
     path = saved(tmp_path)
-    fields = json.loads(path.read_text())
-    path.write_text(json.dumps(fields, sort_keys=True))
-    assert Record.load(path) == make_record(CELL)
-    del fields["sha256"]  # as the first records were saved
-    path.write_text(json.dumps(fields))
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
     assert Record.load(path) == make_record(CELL)
 
 
@@ -173,6 +176,17 @@ def test_only_the_cells_asked_for_are_loaded(tmp_path):
     saved(tmp_path)
     (tmp_path / "other.json").write_text("not looked at")
     assert load_records(tmp_path, [CELL]) == [make_record(CELL)] and load_records(tmp_path, []) == []
+
+
+def test_of_the_grid_beside_only_its_cells_are_loaded(tmp_path):
+    (tmp_path / "some.yaml").write_text("base: {dataset: digits}\nbeside: other\ncells: [{m: 32, K: 2, epochs: 3}]\n")
+    (tmp_path / "other.yaml").write_text("base: {dataset: digits}\ncells: [{m: 64, epochs: 1}]\n")
+    saved(tmp_path / "some")
+    assert load_grid_records(tmp_path, tmp_path, "some") == ([make_record(CELL)], []), "it was never run"
+    beside = make_record(Cell(m=64, dataset="digits", epochs=1))
+    saved(tmp_path / "other", beside)
+    saved(tmp_path / "other", make_record(Cell(m=99, dataset="digits", epochs=1)))  # left over from an older grid
+    assert load_grid_records(tmp_path, tmp_path, "some") == ([make_record(CELL)], [beside])
 
 
 def test_a_reader_never_sees_half_a_record(tmp_path):
