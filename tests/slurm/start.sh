@@ -2,7 +2,7 @@
 # Start a Slurm cluster of one node, this machine, for trials and tests: munged, slurmctld, slurmd, as root.
 #   apt-get install slurmctld slurmd slurm-client munge        (Debian)
 #   bash tests/slurm/start.sh
-#   bash tests/slurm/stop.sh           ends the three daemons
+#   bash tests/slurm/stop.sh           ends those of the three that this started
 # It writes /etc/slurm/slurm.conf, unless there is one already that is not its own, and /var/lib/persist-slurm.
 # One partition, "trial". No accounting, no GPU.
 set -euo pipefail
@@ -36,8 +36,8 @@ SlurmdLogFile=$folder/log/slurmd.log
 NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory State=UNKNOWN
 PartitionName=trial Nodes=ALL Default=NO MaxTime=60 State=UP
 EOF
-mkdir -p /run/munge && chown munge: /run/munge /etc/munge/munge.key
-munge --no-input > /dev/null 2>&1 || runuser -u munge -- munged --pid-file /run/munge/munged.pid
+mkdir -p /run/munge $folder/munge && chown munge: /run/munge $folder/munge /etc/munge/munge.key
+munge --no-input > /dev/null 2>&1 || runuser -u munge -- munged --pid-file $folder/munge/munged.pid
 slurmctld
 slurmd
 for _ in $(seq 60); do

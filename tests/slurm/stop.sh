@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# End the daemons that start.sh started.
-for pid in /var/lib/persist-slurm/slurmd.pid /var/lib/persist-slurm/slurmctld.pid /run/munge/munged.pid; do
-  [ -f $pid ] && kill "$(cat $pid)"
+# End the daemons that start.sh started; a munged that ran before it stays.
+for pid in /var/lib/persist-slurm/{slurmd,slurmctld,munge/munged}.pid; do
+  if [ -f $pid ]; then
+    kill "$(cat $pid)" || true
+  fi
 done
