@@ -16,6 +16,7 @@ from persist.progress import failures
 NAME = str(config.get("grid", "preview"))
 try:
     GRID = load_grid(grid_path(NAME))
+    BESIDE_CELLS = load_grid(grid_path(GRID.beside)).cells if GRID.beside else []
 except ValueError as error:
     raise WorkflowError(str(error))
 RUNS = f"runs/{NAME}"
@@ -26,13 +27,15 @@ PICTURES = {
     "notebooks/readings.ipynb": ["readings"],
     "notebooks/controls.ipynb": [f"controls-m{m}{policy}" for m in sorted({cell.m for cell in GRID.cells}) for policy in ("", "-kmu")],
 }[GRID.notebook]
-# The records of the grid beside it, if it has one: those trained here, else the recorded ones
-BESIDE = next((folder for folder in (f"runs/{GRID.beside}", f"results/{GRID.beside}") if any(Path(folder).glob("*.json"))), None)
+# The records of the grid beside it, if it has one: the folder with most of them, which if equal is that of those trained here
+if GRID.beside:
+    found = {folder: sum(Path(f"{folder}/{cell.name}.json").exists() for cell in BESIDE_CELLS) for folder in (f"runs/{GRID.beside}", f"results/{GRID.beside}")}
+    BESIDE = max(found, key=found.get) if any(found.values()) else "null"
 # A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
 GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
 READ = f"papermill {GRID.notebook} {RUNS}/{Path(GRID.notebook).name} -p grid grids/{NAME}.yaml -p records_dir {RUNS} -p figures_dir {RUNS} --log-level ERROR --no-progress-bar"
 if GRID.beside:
-    READ += f" -y 'beside_dir: {BESIDE or 'null'}'"
+    READ += f" -y 'beside_dir: {BESIDE}'"
 
 
 rule all:
@@ -74,8 +77,8 @@ rule read:
 
 onerror:
     if not any("Terminating processes on user request" in Path(path).read_text() for path in log):
-        # with the cells that are there; those that are missing are named in the figures
+        # with the cells that are there; those that are missing are named in the figures. Not every notebook can do with few cells
         if 0 < sum(Path(f"{RUNS}/{name}.json").exists() for name in CELLS) < len(CELLS):
-            shell(READ)
+            shell(f"{READ} 2> {RUNS}/drawing.log || echo 'Nothing was drawn of the cells that are there; why stands in {RUNS}/drawing.log' >&2")
         print("", *failures(GRID.cells, RUNS), sep="\n", file=sys.stderr)
     print(f"\nNot finished. What was trained is kept in {RUNS}; the same command goes on from there.\n", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -120,6 +121,40 @@ def test_another_notebook_reads_a_grid_that_names_it(workshop, grid, pictures):
     [notebook] = (workshop / f"runs/{grid}").glob("*.ipynb")
     assert ("K = 1 with 5µ" in notebook.read_text()) == (grid == "reduced-controls")
     assert ("beside_dir = \\\"results/reduced\\\"" in notebook.read_text()) == (grid == "reduced-controls")
+
+
+def test_the_records_beside_come_from_the_folder_that_has_most_of_them(workshop):
+    """A few that were trained here do not hide the recorded ones; where both are complete, those trained here are taken."""
+    for cell in load_grid(workshop / "grids/reduced-controls.yaml").cells:
+        make_record(cell).save(workshop / f"runs/reduced-controls/{cell.name}.json")
+    cells = load_grid(workshop / "grids/reduced.yaml").cells
+
+    def beside():
+        command = ["snakemake", "--workflow-profile", "profiles/default", "--config", "grid=reduced-controls", "--dry-run", "--printshellcmds", "--quiet", "host"]
+        run = subprocess.run(command, cwd=workshop, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        return re.search("beside_dir: ([^']*)'", run.stdout + run.stderr)[1]
+
+    assert beside() == "null"
+    make_record(cells[0]).save(workshop / f"runs/reduced/{cells[0].name}.json")
+    assert beside() == "runs/reduced"
+    for cell in cells:
+        make_record(cell).save(workshop / f"results/reduced/{cell.name}.json")
+    assert beside() == "results/reduced"
+    for cell in cells:
+        make_record(cell).save(workshop / f"runs/reduced/{cell.name}.json")
+    assert beside() == "runs/reduced"
+
+
+def test_where_nothing_can_be_drawn_the_failures_are_told_all_the_same(workshop):
+    """A sweep with one record and a cell that fails: TF32 on a CPU, refused when it would train."""
+    (workshop / "grids/half.yaml").write_text(f"base: {TINY}\nnotebook: notebooks/sweep.ipynb\ncells: [{{m: 32, K: 1}}, {{m: 32, K: 5, precision: tf32}}]\n")
+    good, failing = load_grid(workshop / "grids/half.yaml").cells
+    run = subprocess.run(["snakemake", "--workflow-profile", "profiles/default", "--config", "grid=half"], cwd=workshop, capture_output=True, text=True)
+    assert run.returncode != 0 and [r.cell for r in load_records(workshop / "runs/half")] == [good]
+    assert f"{failing.name}: ValueError: precision 'tf32' needs an NVIDIA GPU" in run.stderr and "Not finished. What was trained is kept in runs/half" in run.stderr
+    assert "Nothing was drawn of the cells that are there; why stands in runs/half/drawing.log" in run.stderr
+    assert (workshop / "runs/half/drawing.log").stat().st_size > 0
 
 
 def test_a_bad_grid_is_refused_before_anything_trains(workshop):
