@@ -8,7 +8,7 @@ CIFAR-10. A sample is a slice of an epoch: the clock runs from the end of one it
 so that it holds whole minibatches, loading included, and no start. On a GPU a slice is an epoch, on the CPU it is about SLICE gradients.
 Every round measures everything once, in another order; ratios are taken within a round.
 
-Writes benchmarks/results/<device>.json: the raw samples and the environment. persist/speed.py makes tables and figures of it.
+Writes benchmarks/results/<device>.json (-graph, -bf16: with these options), over an older one only with --replace: the raw samples and the environment. persist/speed.py makes tables and figures of it.
 """
 
 import argparse
@@ -407,6 +407,22 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def device_name(device) -> str | None:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def result_path(options, device) -> Path:
+    """The file of the result, named by the device and by what is not measured by default. Raises ValueError, before anything is
+    measured, where there is an older result; a trial in its own folder is no result."""
+    cuda = device.type == "cuda"
+    name = ("gpu-" if cuda else "cpu-") + slug(environment(device_name(device), "")["device"])
+    name += ("-graph" if options.graph and cuda else "") + ("-bf16" if options.bf16 and not cuda else "")  # a GPU's has bf16 anyway
+    path = Path(options.output or ("runs/bench" if options.quick else "benchmarks/results")) / f"{name}.json"
+    if path.exists() and not options.replace and (options.output or not options.quick):
+        raise ValueError(f"{path} is there already, an older result. Keep it elsewhere, or write over it with --replace (make bench REPLACE=1)")
+    return path
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="benchmarks/bench.py", description="Measure how fast this project trains, side by side with what people would otherwise run.")
     parser.add_argument("--quick", action="store_true", help="a tiny network and tiny slices: whether it runs; its numbers mean nothing")
@@ -414,6 +430,7 @@ def main(arguments=None):
     parser.add_argument("--device", help="default: CUDA where there is one, else the CPU")
     parser.add_argument("--bf16", action="store_true", help="bf16 on the CPU too")
     parser.add_argument("--graph", action="store_true", help="resident by CUDA graphs (never run yet)")
+    parser.add_argument("--replace", action="store_true", help="write over an older result of the same name")
     options = parser.parse_args(arguments)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
@@ -421,11 +438,12 @@ def main(arguments=None):
     try:
         device = training.resolve_device(options.device)
         plan = QUICK if options.quick else GPU if device.type == "cuda" else Plan()
+        path = result_path(options, device)
         bench = Bench(device, os.environ.get("PERSIST_DATA") or "data", plan.width, options.graph and device.type == "cuda")
     except (ValueError, datasets.DataError) as error:
         sys.exit(f"error: {error}")
     cuda = device.type == "cuda"
-    where = environment(torch.cuda.get_device_name(device) if cuda else None, datasets.load(bench.cell(1, 1), bench.root).sha256)
+    where = environment(device_name(device), datasets.load(bench.cell(1, 1), bench.root).sha256)
     result = {
         "schema": SCHEMA,
         "quick": options.quick,
@@ -434,8 +452,6 @@ def main(arguments=None):
         "flops_per_gradient": flops_per_gradient(bench.cell(32, 1)),
         **measure_all(bench, plan, precisions_of(device, options.bf16)),
     }
-    name = ("gpu-" if device.type == "cuda" else "cpu-") + slug(where["device"])
-    path = Path(options.output or ("runs/bench" if options.quick else "benchmarks/results")) / f"{name}.json"
     write_atomically(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     print(describe(result))
     print(path)

@@ -1,8 +1,10 @@
 """The benchmark runs, and what is made of its numbers is what they say."""
 
+import argparse
 import copy
 import importlib
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -148,6 +150,14 @@ def test_what_is_not_a_result_is_refused_by_name(tmp_path, content):
         load_benchmarks(tmp_path)
 
 
+@pytest.mark.parametrize("key", sorted(set(RESULT) - {"name", "minutes"}))
+def test_a_result_that_lacks_what_is_read_is_refused_by_name(tmp_path, key):
+    (tmp_path / "some.json").write_text(json.dumps({k: v for k, v in RESULT.items() if k != key}))
+    (tmp_path / "README.md").write_text("<!-- speed -->\n<!-- end -->")
+    with pytest.raises(SystemExit, match=f"^error: .*some.json is not a benchmark's result: KeyError: '{key}'"):
+        main([str(tmp_path), str(tmp_path / "figures"), str(tmp_path / "README.md")])
+
+
 def test_the_readme_and_the_committed_figures_are_what_the_results_say(project, tmp_path):
     results = load_benchmarks(project / "benchmarks" / "results")
     assert not any(result["quick"] for result in results), "a trial is no result"
@@ -195,6 +205,27 @@ def test_replays_of_graphs_tick_by_minibatch_over_the_ends_of_epochs(bench):
             for index in bench._Ticking((1, 2, 3), 2, stopwatch).indices:
                 done.append(index)
     assert done == [1, 2, 3, 1, 2], "one minibatch of 2 uses outside the clock, four inside"
+
+
+def test_an_older_result_is_never_written_over_unasked(bench, tmp_path, monkeypatch):
+    import torch
+
+    def options(**changes):
+        return argparse.Namespace(**{**dict(graph=False, bf16=False, quick=False, replace=False, output=str(tmp_path)), **changes})
+
+    cpu = torch.device("cpu")
+    path = bench.result_path(options(), cpu)
+    assert path.parent == tmp_path and re.fullmatch(r"cpu-[a-z0-9-]+\.json", path.name)
+    assert bench.result_path(options(bf16=True, graph=True), cpu).name == f"{path.stem}-bf16.json", "a CPU captures no graph"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+    for graph, name in ((False, "gpu-some-gpu.json"), (True, "gpu-some-gpu-graph.json")):
+        assert bench.result_path(options(graph=graph, bf16=True), torch.device("cuda")).name == name
+    path.write_text("older")
+    assert bench.result_path(options(replace=True), cpu) == path
+    monkeypatch.setattr(bench, "Bench", None)  # nothing is read or measured before
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(str(path))} is there already, an older result.*--replace .make bench REPLACE=1.$"):
+        bench.main(["--device", "cpu", "--output", str(tmp_path)])
+    assert path.read_text() == "older"
 
 
 def test_the_whole_benchmark_in_small(project, cifar10_root, tmp_path):
