@@ -26,8 +26,11 @@ FIGURES = {
 
 
 def figures_of(name: str, results, grids) -> dict[str, Figure]:
-    """Name of a file -> its figure, of one grid's committed records."""
-    return FIGURES[load_grid(Path(grids) / f"{name}.yaml").notebook](*load_grid_records(results, grids, name))
+    """Name of a file -> its figure, of one grid's committed records. Raises RecordError, naming the folder, where there are none."""
+    records, beside = load_grid_records(results, grids, name)
+    if not records:
+        raise RecordError(f"{Path(results) / name} holds no record of a cell of {Path(grids) / name}.yaml: put some there, or delete the folder")
+    return FIGURES[load_grid(Path(grids) / f"{name}.yaml").notebook](records, beside)
 
 
 def main(arguments=None):

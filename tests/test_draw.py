@@ -39,3 +39,10 @@ def test_what_cannot_be_drawn_is_named(project, tmp_path):
         main([str(tmp_path / "results"), str(project / "grids"), str(tmp_path / "figures")])
     with pytest.raises(SystemExit, match="error: .*nowhere"):
         main([str(tmp_path / "nowhere"), str(project / "grids"), str(tmp_path / "figures")])
+
+
+@pytest.mark.parametrize("grid", ["readings-start", "smoke", "reduced-sweep"])
+def test_a_folder_without_records_is_named(project, tmp_path, grid):
+    (tmp_path / "results" / grid).mkdir(parents=True)
+    with pytest.raises(SystemExit, match=f"error: .*results/{grid} holds no record of a cell of .*grids/{grid}.yaml: put some there, or delete the folder"):
+        main([str(tmp_path / "results"), str(project / "grids"), str(tmp_path / "figures")])
