@@ -8,7 +8,7 @@
 #   make test-faults                kill a grid at ten random moments; nothing may be lost (KILLS=..., SEED=...)
 #   make test-browser               the notebooks and the page in a real browser (Debian's chromium)
 #   make test-slurm                 the README's cluster section on a real Slurm (tests/slurm/start.sh starts one)
-#   make bench                      measure the speed side by side with others', on an otherwise idle machine (some 20 minutes)
+#   make bench                      measure the speed side by side with others', on an otherwise idle machine (some 20 minutes; REPLACE=1: over an older result)
 #   make notebooks                  run the committed notebooks anew and normalise them
 #   make lab                        JupyterLab
 PYTHON ?= python3
@@ -20,8 +20,8 @@ else
   export PATH := $(CURDIR)/.venv/bin:$(PATH)
 endif
 
-# GRID=paper needs a GPU; what a laptop can do is the preview
-OR_DEFAULT = $(or $(GRID),$$(python -c "import torch; print('paper' if torch.cuda.is_available() else 'preview')"))
+# GRID=paper needs a GPU that has TF32; what a laptop can do is the preview
+OR_DEFAULT = $(or $(GRID),$$(python -c "import torch; print('paper' if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0) else 'preview')"))
 # A lock that the system releases, whatever happens to its holder; Snakemake's own outlives a kill. A second call waits.
 FLOCK := $(shell command -v flock)
 
@@ -34,7 +34,7 @@ MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.executio
 reproduce: $(READY)
 	@mkdir -p runs && touch runs/.lock
 	$(if $(FLOCK),@flock --nonblock runs/.lock true || echo "another make reproduce is running here: waiting for it")
-	grid="$(OR_DEFAULT)" && python -m persist.progress "$$grid" && \
+	grid="$(OR_DEFAULT)" && python -m persist.progress $(if $(filter default,$(or $(PROFILE),default)),--here) -- "$$grid" && \
 	exec $(if $(FLOCK),flock --no-fork runs/.lock) snakemake --workflow-profile profiles/$(or $(PROFILE),default) \
 	  $(if $(FLOCK),--nolock) --config grid=$$grid $(ARGS)
 
@@ -53,7 +53,7 @@ report: $(READY)
 	python -m persist.report . report
 
 bench: $(READY)
-	python benchmarks/bench.py
+	python benchmarks/bench.py $(if $(REPLACE),--replace)
 
 # several processes with one thread each: faster than one with several, and threads of two processes get in each other's way
 test: $(READY)

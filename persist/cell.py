@@ -156,8 +156,8 @@ def grid_path(name: str) -> Path:
 
     Raises ValueError for a name that would lead elsewhere.
     """
-    if not re.fullmatch(r"[\w-]+", name):
-        raise ValueError(f"a grid is named like its file in grids/, without .yaml: letters, digits, - and _, not {name!r}")
+    if not re.fullmatch(r"[^\W_][\w-]*", name):
+        raise ValueError(f"a grid is named like its file in grids/, without .yaml: letters, digits, - and _, beginning with a letter or digit, not {name!r}")
     return Path("grids") / f"{name}.yaml"
 
 

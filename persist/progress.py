@@ -90,6 +90,23 @@ def failures(cells: list[Cell], folder) -> list[str]:
     return lines
 
 
+def check_precisions(cells: list[Cell], folder):
+    """Raise ValueError where this machine cannot run the precision of cells that have no record yet: before any of them is tried."""
+    todo = [cell for cell in cells if cell.precision == "tf32" and not (Path(folder) / f"{cell.name}.json").exists()]
+    if not todo:
+        return
+    from persist.training import check_precision, resolve_device  # imports torch, which takes seconds
+
+    try:
+        check_precision(todo[0], resolve_device(None))
+    except ValueError as error:
+        others = "" if len(todo) == 1 else f" and {len(todo) - 1} others"
+        raise ValueError(
+            f"{error}. {len(todo)} of {len(cells)} cells need it: {todo[0].name}{others}. Train the grid on such a GPU (on a cluster with PROFILE=slurm), "
+            "or choose a grid of precision 'fp32': GRID=preview"
+        ) from None
+
+
 def _error(notebook: Path) -> str:
     try:
         outputs = [output for cell in json.loads(notebook.read_bytes())["cells"] for output in cell.get("outputs", [])]
@@ -101,11 +118,14 @@ def _error(notebook: Path) -> str:
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m persist.progress", description="Say how far a grid is, and refuse one that is broken.")
     parser.add_argument("grid", help="name of the grid")
+    parser.add_argument("--here", action="store_true", help="its cells will train on this machine: refuse it where their precision needs another")
     options = parser.parse_args(arguments)
     try:
         cells, folder = load_grid(grid_path(options.grid)).cells, Path("runs") / options.grid
         check_writable("the folder of the records", folder)
         load_records(folder, cells)  # a damaged record is named before anything trains
+        if options.here:
+            check_precisions(cells, folder)
     except (ValueError, RecordError) as error:
         sys.exit(f"error: {error}")
     print(f"{options.grid}: {grid_progress(cells, folder)}", flush=True)

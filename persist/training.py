@@ -49,7 +49,7 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoin
     if graph and on_minibatch:
         raise ValueError("on_minibatch must be None with graph=True, which replays a whole minibatch at once")
     device = resolve_device(device)
-    _check_precision(cell, device)
+    check_precision(cell, device)
     if graph:
         _check_graph(cell)
     data = datasets.load(cell, data_root)
@@ -176,8 +176,8 @@ def resolve_device(device=None) -> torch.device:
     return torch.device(device)
 
 
-def _check_precision(cell, device):
-    """TF32 in name only would be recorded as something that it is not."""
+def check_precision(cell, device):
+    """Raise ValueError where the device has no such arithmetic. TF32 in name only would be recorded as something that it is not."""
     if cell.precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
         raise ValueError(f"precision 'tf32' needs an NVIDIA GPU of compute capability 8.0 or newer, not {device}; 'fp32' and 'bf16' run anywhere")
 

@@ -130,8 +130,8 @@ def test_a_damaged_record_is_one_line_before_anything_trains_and_stays(workshop)
 def test_a_grid_stays_in_its_folder(workshop):
     """Its name is part of paths."""
     (workshop / "elsewhere.yaml").write_text(f"base: {BASE}\ncells: [{{m: 32}}]\n")
-    message = "a grid is named like its file in grids/, without .yaml: letters, digits, - and _, not "
-    for name in ("../elsewhere", "smoke.yaml", "two words", "/tmp/x"):
+    message = "a grid is named like its file in grids/, without .yaml: letters, digits, - and _, beginning with a letter or digit, not "
+    for name in ("../elsewhere", "smoke.yaml", "two words", "/tmp/x", "--help"):
         assert_one_line(reproduce(workshop, name), f"error: {message}{name!r}")
     plain = ["snakemake", "--profile", "profiles/default", "--config", "grid=../elsewhere"]
     run = subprocess.run(plain, cwd=workshop, capture_output=True, text=True)

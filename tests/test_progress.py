@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from persist import Cell
-from persist.progress import Progress, duration, failures, grid_progress, main
+from persist import Cell, load_grid
+from persist.progress import Progress, check_precisions, duration, failures, grid_progress, main
 from helpers import make_record
 
 CELL = Cell(m=32, K=5, lr_policy="kmu", dataset="digits", epochs=3)
@@ -79,6 +79,41 @@ def test_what_is_wrong_is_one_line(tmp_path, monkeypatch):
         main(["../grids/some"])
     with pytest.raises(SystemExit, match="^error: the folder of the records must be a folder that can be written, not 'runs/some': Not a directory$"):
         main(["some"])
+
+
+def test_a_precision_that_this_machine_lacks_is_refused_where_the_cells_will_train(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids/some.yaml").write_text("base: {dataset: digits, epochs: 2}\ncells: [{m: 32}, {m: 32, K: [2, 5], precision: tf32}]\n")
+    cells = load_grid("grids/some.yaml").cells
+    with pytest.raises(SystemExit) as error:
+        main(["--here", "some"])
+    message = str(error.value)
+    assert message.startswith("error: precision 'tf32' needs an NVIDIA GPU of compute capability 8.0 or newer, not cpu") and "\n" not in message
+    assert f"2 of 3 cells need it: {cells[1].name} and 1 others. Train the grid on such a GPU (on a cluster with PROFILE=slurm)" in message
+    main(["some"])  # as on the login node of a cluster
+    for cell in cells[1:]:
+        make_record(cell).save(tmp_path / f"runs/some/{cell.name}.json")
+    main(["--here", "some"])  # those that need it were trained elsewhere
+    assert capsys.readouterr().out.splitlines()[-1].startswith("some: 2 of 3 cells done")
+
+
+def test_a_gpu_without_tf32_is_refused_too(tmp_path, monkeypatch):
+    cell = Cell(m=32, dataset="digits", precision="tf32")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device=None: (7, 5))
+    with pytest.raises(ValueError, match="8.0 or newer, not cuda.*1 of 1 cells need it: digits-m32"):
+        check_precisions([cell], tmp_path)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device=None: (8, 0))
+    check_precisions([cell], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["--help", "-x", "_x", ""])
+def test_the_name_of_a_grid_is_no_option(name):
+    with pytest.raises(SystemExit, match="^error: a grid is named like its file in grids/.* beginning with a letter or digit, not "):
+        main(["--here", "--", name])
 
 
 @pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5999, "100 min"), (7200, "2.0 h")])
