@@ -15,7 +15,7 @@ CHOICE = ("m", "K", "lr_policy", "dataset", "lr", "epochs")  # what one chooses;
 
 
 class Explorer:
-    """Trains one cell after another and keeps all of them in `runs`, for comparison.
+    """Trains one cell after another and keeps all of them in `runs`, for comparison with those of the same data set.
 
     root: the project's folder, with its grids and results. data_root, device: as in train(). choice: values of CHOICE
     for the first cell. Raises ValueError, naming what is wrong with it.
@@ -37,11 +37,15 @@ class Explorer:
             kept = CHOICE if choice.get("dataset", self.cell.dataset) == self.cell.dataset else ("m", "K", "lr_policy")
             last |= {name: getattr(self.cell, name) for name in kept}
         choice = last | choice
-        if choice["dataset"] not in GRIDS:
+        if choice["dataset"] not in tuple(GRIDS):  # not `in GRIDS`, which raises for a list
             raise ValueError(f"dataset must be one of {', '.join(map(repr, GRIDS))}, not {choice['dataset']!r}")
         cells = self._grid(choice["dataset"]).cells
         setting = next((cell for cell in cells if cell.m == choice["m"]), cells[0])
         return dataclasses.replace(setting, **choice)
+
+    def shown(self) -> list[Run]:
+        """The runs of the data set that is chosen now: curves of two data sets on the same axes would say nothing."""
+        return [run for run in self.runs if run.cell.dataset == self.cell.dataset]
 
     def recorded(self, cell: Cell | None = None) -> list:
         """The recorded runs of the grid with the same m and policy (and K = 1, which both policies share)."""
@@ -50,7 +54,7 @@ class Explorer:
         return [r for r in records if r.cell.m == cell.m and (r.cell.lr_policy == cell.lr_policy or r.cell.K == 1)]
 
     def train(self, **choice) -> Run:
-        """Train one more cell, with progress in a line per epoch and its curves over all others at the end."""
+        """Train one more cell, with progress in a line per epoch and its curves over the others at the end."""
         run = self._new_run(self.choose(**choice))
         print(run, flush=True)
         run.train(on_change=lambda: print(_progress(run), flush=True), data_root=self.data_root, device=self.device)
@@ -58,10 +62,10 @@ class Explorer:
         return run
 
     def show(self):
-        """Display all runs so far, over the recorded ones, and what each cost."""
+        """Display all runs so far of the data set, over the recorded ones, and what each cost."""
         from IPython.display import HTML, display
 
-        display(draw_runs(self.runs, self.recorded()), HTML(cost_table(self.runs, self.recorded()).to_html(index=False, border=0)))
+        display(draw_runs(self.shown(), self.recorded()), HTML(cost_table(self.shown(), self.recorded()).to_html(index=False, border=0)))
 
     @functools.cache
     def _grid(self, dataset):

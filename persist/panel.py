@@ -136,7 +136,7 @@ class Panel(Explorer):
         self.status.value = end
 
     def _clear(self):
-        self.runs.clear()
+        self.runs = [run for run in self.runs if run not in self.shown()]  # those of the other data set are not seen, and stay
         self._refresh()
 
     def _refresh(self, at_once=True):
@@ -145,9 +145,9 @@ class Panel(Explorer):
             recorded = self.recorded()
             text = f"{describe_data(self.cell)}. {describe_model(self.cell)}. {describe_step(self.cell)}."
             missing = "" if recorded else f"No run of m = {self.cell.m} is recorded."
-            shown = recorded if self.overlay.value else []
-            self.picture.update(self.runs, shown, at_once=at_once)
-            table = cost_table(self.runs, shown).to_html(index=False, border=0)
+            behind = recorded if self.overlay.value else []
+            self.picture.update(self.shown(), behind, at_once=at_once)
+            table = cost_table(self.shown(), behind).to_html(index=False, border=0)
             self.table.value = f'{TABLE_STYLE}<div class="costs">{table}</div>{NOTE}{COSTS_NOTE}</small>'
             self.setting.value = f"{NOTE}{text} {missing}</small>"
 

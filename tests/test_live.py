@@ -1,6 +1,7 @@
 """Runs that one watches, without a browser: what is drawn, what is counted, stopped runs, the panel's buttons."""
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_a_choice_comes_with_the_setting_of_its_grid(project):
     other = explorer.choose(dataset="cifar10")
     assert (other.m, other.K, other.train_size, other.reduction, other.lr, other.epochs) == (256, 5, 10240, "sum", 0.0001, 12)
     assert explorer.recorded(explorer.choose(m=64)) == []
-    for choice, message in ((dict(k=3), "unknown choice 'k': one chooses m, K, "), (dict(dataset="x"), "dataset must be one of 'digits', 'cifar10', not 'x'"), (dict(K=0), "K must be an int from 1")):
+    for choice, message in ((dict(k=3), "unknown choice 'k': one chooses m, K, "), (dict(dataset="x"), "dataset must be one of 'digits', 'cifar10', not 'x'"), (dict(dataset=["a"]), "dataset must be one of 'digits', 'cifar10', not ['a']"), (dict(K=0), "K must be an int from 1")):
         with pytest.raises(ValueError, match=re.escape(message)):
             explorer.choose(**choice)
     with pytest.raises(ValueError, match="widgets must be True, False, or None"):
@@ -235,3 +236,26 @@ def test_another_data_set_brings_its_rate(project):
     panel.controls["dataset"].value = "cifar10"
     assert panel.cell.lr == panel.controls["lr"].value == 0.0001 and panel.controls["epochs"].value == panel.cell.epochs == 12
     assert (panel.cell.m, panel.cell.K) == (256, 5)
+
+
+def test_the_runs_of_one_data_set_are_shown_at_a_time(options):
+    from persist.panel import Panel
+
+    def seen(pattern):
+        wait = time.monotonic() + 30  # the panel redraws in a thread
+        while not re.search(pattern, panel.curves.value.partition("src=")[0]) and time.monotonic() < wait:
+            time.sleep(0.05)
+        with panel.drawing:
+            return re.findall(r"run (\d): ", panel.curves.value.partition("src=")[0]), re.findall(r"<td>(\d+)</td>\s*<td>32</td>", panel.table.value)
+
+    panel = Panel(**options)
+    panel.train(K=1)
+    panel.runs.append(run_of(Cell(m=32, epochs=3), 3, number=2))  # as if CIFAR-10 had been trained
+    panel.overlay.value = False
+    assert seen("run 1") == (["1"], ["1"])
+    panel.controls["dataset"].value = "cifar10"
+    assert seen("run 2") == (["2"], ["2"]) and [run.number for run in panel.shown()] == [2]
+    panel.controls["dataset"].value = "digits"
+    assert seen("run 1") == (["1"], ["1"]), "those of the other data set come back"
+    panel.clear.click()
+    assert [run.number for run in panel.runs] == [2], "what is not seen is not thrown away"
