@@ -18,11 +18,13 @@ import mistune
 import nbformat
 from markupsafe import Markup
 
+from persist.cell import load_grid
 from persist.claims import judge_all, to_markdown
-from persist.figures import draw_all, stacked
+from persist.figures import describe_data, describe_hardware, describe_model, draw_all, stacked
 from persist.idea import draw_idea
-from persist.record import RecordError, load_records, was_shared, write_atomically
-from persist.readme import table
+from persist.readme import TABLES, markdown
+from persist.record import RecordError, load_grid_records, load_records, was_shared, write_atomically
+from persist.sweep import describe_choice, sweep_table
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SPEED = re.compile(r"<!-- speed -->\n(.*?)<!-- end -->", re.DOTALL)
@@ -33,7 +35,7 @@ FIRST = ("figure", "readings", "controls", "sweep")  # the order of a grid's pic
 def build(root) -> str:
     """The page, from the results, figures, grids, notebooks and README in a project's folder.
 
-    Raises RecordError for a damaged record, ValueError for a grid that cannot be read, OSError for a missing file.
+    Raises RecordError for a damaged record, ValueError for a grid or a notebook that cannot be read, OSError for a missing file.
     """
     root = Path(root)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
@@ -41,7 +43,7 @@ def build(root) -> str:
     shown = {folder.name: _pictures(folder, grids.get(folder.name)) for folder in _folders(root / "figures")}
     return environment.from_string(TEMPLATE.read_text()).render(
         idea=_picture("idea", _svg(draw_idea())),
-        grids=[(name, pictures, _html(table(grids[name])) if grids.get(name) else "") for name, pictures in sorted(shown.items(), key=_order)],
+        grids=[(name, pictures, _html(_table(root, name)) if grids.get(name) else "") for name, pictures in sorted(shown.items(), key=_order)],
         verdicts=_html(to_markdown(judge_all(root / "results", root / "grids"))),
         speed=_speed(root),
         notebooks=[_notebook(path) for path in sorted((root / "notebooks").glob("*.ipynb"))],
@@ -55,6 +57,22 @@ def alt_text(svg: str) -> str:
     texts = dict.fromkeys(text for text in COMMENT.findall(svg) if re.search(r"[^\W\d]{2}|=", text))
     titles = [text for text in texts if re.match(r"Figure \d|m = ", text)]
     return " ".join(_sentence(text) for text in [*titles, *(text for text in texts if text not in titles)])
+
+
+def _table(root, name) -> str:
+    """A grid's table, the same as in the README; a sweep's, which is not there, has the learning rates and the held-out accuracies."""
+    grid, (records, beside) = load_grid(root / "grids" / f"{name}.yaml"), load_grid_records(root / "results", root / "grids", name)
+    if not records or (grid.beside and not beside):
+        return ""
+    if grid.notebook != "notebooks/sweep.ipynb":
+        return TABLES[grid.notebook](records, beside)
+    rows = [
+        (row["m"], row["K"], "µ" if row["policy"] == "constant" else "kµ", f"{row['learning rate']:g}", row["epochs"], f"{row['held-out accuracy']:.4f}",
+         f"{row['standard error']:.4f}", "yes" if row["trained"] else "no")
+        for _, row in sweep_table(records).iterrows()
+    ]  # fmt: skip
+    heads = ["m", "K", "policy", "learning rate µ", "epochs", "held-out accuracy (0: diverged)", "standard error", "trained"]
+    return f"{markdown(heads, rows)}\n{describe_choice(records)}. {describe_data(records[0].cell)}. {describe_model(records[0].cell)}. {describe_hardware(records)}. One run per row.\n"
 
 
 def _folders(parent) -> list[Path]:
@@ -121,15 +139,19 @@ def _notebook(path) -> dict:
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-    notebook, heading = nbformat.read(path, as_version=4), path.stem
-    title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
+    try:
+        notebook, heading = nbformat.read(path, as_version=4), path.stem
+        title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path} is not a notebook that begins with its title ({type(error).__name__}: {reason}): put it back as it was") from None
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = next((line.lstrip("# ") for line in reversed(cell.source.splitlines()) if line.startswith("#")), heading)
             cell.source = re.sub(r"\]\((\w+)\.ipynb\)", r"](#notebook-\1)", cell.source)
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                drawn_by = cell.source.splitlines()[-1].partition("  #")[0]
+                drawn_by = (cell.source.splitlines() or ["a cell"])[-1].partition("  #")[0]
                 output.metadata["image/png"] = {"alt": f"{heading}. Drawn by {drawn_by}, in {path.name}."}
     notebook.cells[0].source = "\n".join(notebook.cells[0].source.splitlines()[1:])
     # lines that were printed one by one are one block

@@ -77,6 +77,29 @@ def test_make_report_writes_one_file_or_says_what_is_wrong(project, tmp_path, ca
         main([str(tmp_path), str(tmp_path / "report")])
 
 
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
+                '{"cells": [{"id": "a", "cell_type": "markdown", "metadata": {}, "source": ""}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'],
+)  # fmt: skip
+def test_what_is_no_notebook_is_named(tmp_path, content):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "README.md").write_text("no table yet")
+    (tmp_path / "notebooks/some.ipynb").write_text(content)
+    with pytest.raises(SystemExit, match="^error: .*notebooks/some.ipynb is not a notebook that begins with its title"):
+        main([str(tmp_path), str(tmp_path / "report")])
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_table_of_a_grid_is_that_of_its_notebook(page, project):
+    """Not one learning rate under several, nor test accuracy over the held-out images."""
+    def part(name):
+        return html.unescape(re.sub(r"<[^>]+>", " ", page.split(f"<summary>{name}: every run</summary>")[1].split("</details>")[0]))
+
+    sweep, controls = part("reduced-sweep"), part("reduced-controls")
+    assert "held-out accuracy" in sweep and "test accuracy" not in sweep and "µ = " not in sweep.replace("chosen: µ = ", "")
+    assert "K = 1 with 5µ" in controls and "of the other" in controls
+
+
 def test_the_page_is_made_without_torch():
     from test_imports import loaded_by
 
