@@ -43,13 +43,18 @@ def test_the_report_is_readable(browser, report, screenshots, device, scheme):
 
 
 def contrast(page) -> float:
-    """The contrast of text and background, as WCAG 2 defines it (4.5 is its AA)."""
+    """The smallest contrast of text and background, as WCAG 2 defines it (4.5 is its AA): of the text, the links, and what is less important."""
 
     def luminance(color):
         channels = [float(c) / 255 for c in color[color.index("(") + 1 : -1].split(",")[:3]]
         r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
         return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
-    text, back = page.evaluate("() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor] }")
-    light, dark = sorted((luminance(text), luminance(back)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
+    def ratio(a, b):
+        light, dark = sorted((luminance(a), luminance(b)), reverse=True)
+        return (light + 0.05) / (dark + 0.05)
+
+    back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    colors = page.evaluate("() => [...document.querySelectorAll('body, a, .soft, figcaption')].map(e => getComputedStyle(e).color)")
+    assert len(set(colors)) >= 3, "text, links and soft text have colours of their own"
+    return min(ratio(color, back) for color in set(colors))
