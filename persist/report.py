@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from persist.cell import load_grid
 from persist.claims import judge_all, to_markdown
-from persist.figures import describe_data, describe_hardware, describe_model, draw_all, stacked
+from persist.figures import describe_data, describe_hardware, describe_model, describe_step, draw_all, stacked
 from persist.idea import draw_idea
 from persist.readme import TABLES, markdown
 from persist.record import RecordError, load_grid_records, load_records, was_shared, write_atomically
@@ -72,7 +72,10 @@ def _table(root, name) -> str:
         for _, row in sweep_table(records).iterrows()
     ]  # fmt: skip
     heads = ["m", "K", "policy", "learning rate µ", "epochs", "held-out accuracy (0: diverged)", "standard error", "trained"]
-    return f"{markdown(heads, rows)}\n{describe_choice(records)}. {describe_data(records[0].cell)}. {describe_model(records[0].cell)}. {describe_hardware(records)}. One run per row.\n"
+    cell = records[0].cell
+    step = describe_step(cell).replace(f"µ = {cell.lr:g}, ", "")  # which differs from row to row
+    ran = f"{describe_data(cell)}. {describe_model(cell)}. {step}; {cell.precision}. {describe_hardware(records)}. One run per row."
+    return f"{markdown(heads, rows)}\nBy the sweep's rule, {describe_choice(records)}. {ran}\n"
 
 
 def _folders(parent) -> list[Path]:

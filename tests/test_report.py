@@ -93,7 +93,7 @@ def test_what_is_no_notebook_is_named(tmp_path, content):
 def test_the_table_of_a_grid_is_that_of_its_notebook(page, project):
     """Not one learning rate under several, nor test accuracy over the held-out images."""
     def part(name):
-        return html.unescape(re.sub(r"<[^>]+>", " ", page.split(f"<summary>{name}: every run</summary>")[1].split("</details>")[0]))
+        return html.unescape(re.sub(r"<[^>]+>", " ", page.split(f"<summary>{name}: in numbers</summary>")[1].split("</details>")[0]))
 
     sweep, controls = part("reduced-sweep"), part("reduced-controls")
     assert "held-out accuracy" in sweep and "test accuracy" not in sweep and "µ = " not in sweep.replace("chosen: µ = ", "")
