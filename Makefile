@@ -31,6 +31,7 @@ MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.executio
 
 .PHONY: reproduce record figures claims report bench test test-faults test-slurm test-browser notebooks lab
 
+# --here: on a cluster other machines train, with GPUs that this one may lack
 reproduce: $(READY)
 	@mkdir -p runs && touch runs/.lock
 	$(if $(FLOCK),@flock --nonblock runs/.lock true || echo "another make reproduce is running here: waiting for it")

@@ -100,7 +100,7 @@ def check_precisions(cells: list[Cell], folder):
     try:
         check_precision(todo[0], resolve_device(None))
     except ValueError as error:
-        others = "" if len(todo) == 1 else f" and {len(todo) - 1} others"
+        others = "" if len(todo) == 1 else f" and {len(todo) - 1} more"
         raise ValueError(
             f"{error}. {len(todo)} of {len(cells)} cells need it: {todo[0].name}{others}. Train the grid on such a GPU (on a cluster with PROFILE=slurm), "
             "or choose a grid of precision 'fp32': GRID=preview"

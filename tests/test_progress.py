@@ -1,4 +1,5 @@
 import json
+import subprocess
 
 import pytest
 
@@ -91,12 +92,19 @@ def test_a_precision_that_this_machine_lacks_is_refused_where_the_cells_will_tra
         main(["--here", "some"])
     message = str(error.value)
     assert message.startswith("error: precision 'tf32' needs an NVIDIA GPU of compute capability 8.0 or newer, not cpu") and "\n" not in message
-    assert f"2 of 3 cells need it: {cells[1].name} and 1 others. Train the grid on such a GPU (on a cluster with PROFILE=slurm)" in message
+    assert f"2 of 3 cells need it: {cells[1].name} and 1 more. Train the grid on such a GPU (on a cluster with PROFILE=slurm)" in message
     main(["some"])  # as on the login node of a cluster
     for cell in cells[1:]:
         make_record(cell).save(tmp_path / f"runs/some/{cell.name}.json")
     main(["--here", "some"])  # those that need it were trained elsewhere
     assert capsys.readouterr().out.splitlines()[-1].startswith("some: 2 of 3 cells done")
+
+
+@pytest.mark.parametrize("profile, here", [([], True), (["PROFILE=default"], True), (["PROFILE=slurm"], False)])
+def test_make_asks_this_machine_only_where_it_trains(project, profile, here):
+    run = subprocess.run(["make", "--dry-run", "reproduce", "GRID=paper", "READY=", *profile], cwd=project, capture_output=True, text=True, check=True)
+    [line] = [line for line in run.stdout.splitlines() if "persist.progress" in line]
+    assert ("--here" in line) == here and '-- "$grid"' in line
 
 
 def test_a_gpu_without_tf32_is_refused_too(tmp_path, monkeypatch):
