@@ -5,7 +5,7 @@
 #   make claims                     judge the paper's claims by results/, without training
 #   make report                     one page to read from results/ and figures/: report/index.html
 #   make test                       every check, but for three that take longer or need more:
-#   make test-faults                kill a grid at ten random moments; nothing may be lost (KILLS=..., SEED=...)
+#   make test-faults                grids under faults; one killed at ten random moments: nothing may be lost (KILLS=..., SEED=...)
 #   make test-browser               the notebooks and the page in a real browser (Debian's chromium)
 #   make test-slurm                 the README's cluster section on a real Slurm (tests/slurm/start.sh starts one)
 #   make bench                      measure the speed side by side with others', on an otherwise idle machine (some 20 minutes; REPLACE=1: over an older result)
@@ -61,6 +61,7 @@ test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 test-faults: $(READY)
+	OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 2 tests/check_grid_faults.py
 	python tests/faults.py --kills $(or $(KILLS),10) $(if $(SEED),--seed $(SEED))
 
 test-slurm: $(READY)
