@@ -168,7 +168,7 @@ def _words(runs, gap) -> str:
 
 
 def _draw(title, found) -> Figure:
-    figure = Figure(figsize=(16, 7.6), layout="constrained")
+    figure = Figure(figsize=(16, 7.6), dpi=64, layout="constrained")  # of what a notebook shows; save() has its own
     axes = figure.subplots(2, len(AXES), sharey="row", sharex="col")
     for row, (quantity, ylabel) in zip(axes, PANELS):
         for ax, (clock, _) in zip(row, AXES):
