@@ -8,7 +8,7 @@
 #   make test-faults                grids under faults; one killed at ten random moments: nothing may be lost (KILLS=..., SEED=...)
 #   make test-browser               the notebooks and the page in a real browser (Debian's chromium)
 #   make test-slurm                 the README's cluster section on a real Slurm (tests/slurm/start.sh starts one)
-#   make bench                      measure the speed side by side with others', on an otherwise idle machine (some 20 minutes; REPLACE=1: over an older result)
+#   make bench                      measure the speed side by side with others', on an otherwise idle machine (REPLACE=1: over an older result)
 #   make notebooks                  run the committed notebooks anew and normalise them
 #   make lab                        JupyterLab
 PYTHON ?= python3

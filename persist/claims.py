@@ -19,17 +19,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from persist.cell import Cell
-from persist.compare import Gap, accuracy_gap, best_accuracy, describe_pairs, final_accuracy, mean_accuracy
+from persist.compare import COMPARABLE, Gap, accuracy_gap, best_accuracy, describe_pairs, final_accuracy, mean_accuracy
 from persist.figures import select
 from persist.readme import replace_marked
 from persist.record import Record, RecordError, load_grid_records, was_shared, write_atomically
 
 PAPER = ("paper", "paper-seeds")  # only these grids are the paper's experiment
 CLEAR = 0.01  # a gain in accuracy below which nothing is clearly above
-COMPARABLE = 0.02  # a loss in accuracy up to which two are comparable
 CLEARLY = "clearly above (an interval above 0; fails where it lies below 0.01)"
 # What makes a cell the paper's: the rest is what its text leaves open, or how it is run.
-STATED = ("lr", "momentum", "epochs", "dataset", "train_size", "test_size", "evaluate_on", "model", "width", "reuse")
+PAPERS_SCALE = ("lr", "momentum", "epochs", "dataset", "train_size", "test_size", "evaluate_on", "model", "width", "reuse")
 # What a check's outcome is called: in the paper's own grid, and at another scale.
 VERDICTS = {
     True: ("reproduced", "holds at this scale"),
@@ -346,7 +345,7 @@ def judge(claim: Claim, records: list[Record], grid: str) -> dict:
 
 def at_the_papers_scale(cell: Cell) -> bool:
     """Whether it has the paper's data set, network, learning rate, momentum and number of epochs."""
-    return all(getattr(cell, field) == getattr(Cell(m=cell.m), field) for field in STATED)
+    return all(getattr(cell, field) == getattr(Cell(m=cell.m), field) for field in PAPERS_SCALE)
 
 
 def judge_all(results, grids) -> list[dict]:

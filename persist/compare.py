@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from persist.record import Record
 
+COMPARABLE = 0.02  # a loss in accuracy up to which two arms are comparable
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last one beyond.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from persist.compare import accuracy_gap, best_accuracy, common_seeds, describe_pairs, final_accuracy
+from persist.compare import COMPARABLE, accuracy_gap, best_accuracy, common_seeds, describe_pairs, final_accuracy
 from persist.figures import PANELS, caption, draw_curve, warn_of_shared
 from persist.record import Record
 
@@ -43,7 +43,6 @@ COMPARISONS = (
     ("spaced K = 5 with kµ", "K = 5 with kµ", "gradient evaluations, iterations"),
     ("K = 1 with 15µ", "K = 5 with kµ", "examples loaded, sum of the steps"),
 )
-COMPARABLE = 0.02  # a loss in accuracy up to which two are comparable
 # Reuse -> the controls with as many gradient evaluations and iterations, and no use of a minibatch right after the other.
 EQUAL = {"K = 5": ("spaced K = 5", "K = 1, 5 times the epochs"), "K = 5 with kµ": ("spaced K = 5 with kµ",)}
 AXES = (("gradients", "gradient evaluations"), ("samples", "examples loaded"), ("iterations", "iterations"), ("train_seconds", "training time in seconds"))

@@ -15,6 +15,7 @@ from persist.controls import comparison_table, describe_controls
 from persist.figures import best, describe_data, describe_hardware, describe_model, describe_step, varying
 from persist.readings import describe_reading, readings_table
 from persist.record import Record, RecordError, load_grid_records, was_shared, write_atomically
+from persist.sweep import describe_choice, sweep_table
 
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -68,10 +69,24 @@ def readings(records: list[Record], beside: list[Record]) -> str:
     return f"{markdown(heads, rows)}\n{describe_data(records[0].cell)}. {describe_hardware(records)}. One run per row.\n"
 
 
-# The notebook that reads a grid's records -> its table in the README.
+def sweep(records: list[Record], beside: list[Record]) -> str:
+    """The learning rates of a sweep with their held-out accuracies, and what was chosen."""
+    rows = [
+        (row["m"], row["K"], "µ" if row["policy"] == "constant" else "kµ", f"{row['learning rate']:g}", row["epochs"], f"{row['held-out accuracy']:.4f}",
+         f"{row['standard error']:.4f}", "yes" if row["trained"] else "no")
+        for _, row in sweep_table(records).iterrows()
+    ]  # fmt: skip
+    heads = ["m", "K", "policy", "learning rate µ", "epochs", "held-out accuracy (0: diverged)", "standard error", "trained"]
+    cell = records[0].cell
+    step = describe_step(cell).replace(f"µ = {cell.lr:g}, ", "")  # which differs from row to row
+    ran = f"{describe_data(cell)}. {describe_model(cell)}. {step}; {cell.precision}. {describe_hardware(records)}. One run per row."
+    return f"{markdown(heads, rows)}\nBy the sweep's rule, {describe_choice(records)}. {ran}\n"
+
+
+# The notebook that reads a grid's records -> its table in the README and in the report.
 TABLES = {
     "notebooks/figures.ipynb": lambda records, beside: table(records),
-    "notebooks/sweep.ipynb": lambda records, beside: table(records),
+    "notebooks/sweep.ipynb": sweep,
     "notebooks/readings.ipynb": readings,
     "notebooks/controls.ipynb": controls,
 }

@@ -20,11 +20,10 @@ from markupsafe import Markup
 
 from persist.cell import load_grid
 from persist.claims import judge_all, to_markdown
-from persist.figures import describe_data, describe_hardware, describe_model, describe_step, draw_all, stacked
+from persist.figures import draw_all, stacked
 from persist.idea import draw_idea
-from persist.readme import TABLES, markdown
+from persist.readme import TABLES
 from persist.record import RecordError, load_grid_records, load_records, was_shared, write_atomically
-from persist.sweep import describe_choice, sweep_table
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SPEED = re.compile(r"<!-- speed -->\n(.*?)<!-- end -->", re.DOTALL)
@@ -60,22 +59,9 @@ def alt_text(svg: str) -> str:
 
 
 def _table(root, name) -> str:
-    """A grid's table, the same as in the README; a sweep's, which is not there, has the learning rates and the held-out accuracies."""
+    """A grid's table, as in the README."""
     grid, (records, beside) = load_grid(root / "grids" / f"{name}.yaml"), load_grid_records(root / "results", root / "grids", name)
-    if not records or (grid.beside and not beside):
-        return ""
-    if grid.notebook != "notebooks/sweep.ipynb":
-        return TABLES[grid.notebook](records, beside)
-    rows = [
-        (row["m"], row["K"], "µ" if row["policy"] == "constant" else "kµ", f"{row['learning rate']:g}", row["epochs"], f"{row['held-out accuracy']:.4f}",
-         f"{row['standard error']:.4f}", "yes" if row["trained"] else "no")
-        for _, row in sweep_table(records).iterrows()
-    ]  # fmt: skip
-    heads = ["m", "K", "policy", "learning rate µ", "epochs", "held-out accuracy (0: diverged)", "standard error", "trained"]
-    cell = records[0].cell
-    step = describe_step(cell).replace(f"µ = {cell.lr:g}, ", "")  # which differs from row to row
-    ran = f"{describe_data(cell)}. {describe_model(cell)}. {step}; {cell.precision}. {describe_hardware(records)}. One run per row."
-    return f"{markdown(heads, rows)}\nBy the sweep's rule, {describe_choice(records)}. {ran}\n"
+    return TABLES[grid.notebook](records, beside) if records and (beside or not grid.beside) else ""
 
 
 def _folders(parent) -> list[Path]:
