@@ -38,6 +38,7 @@ from baselines import plain, shuffling_loader, training_set, with_lightning
 from persist import Cell, training
 from persist import data as datasets
 from persist.graph import GraphedIterations, restored
+from persist.memory import kept_memory
 from persist.model import build_model, flops_per_gradient
 from persist.record import environment, write_atomically
 from persist.speed import SCHEMA, describe
@@ -145,7 +146,7 @@ class Bench:
         return functools.partial(self._ours, pipeline, cell, stopwatch)
 
     def _ours(self, pipeline, cell, stopwatch):
-        with training._arithmetic(cell.precision):
+        with training._arithmetic(cell.precision), kept_memory():
             source = self.source(pipeline, cell)
             model = build_model(cell).to(self.device, memory_format=torch.channels_last)
             optimizer = training.build_optimizer(cell, model)
@@ -289,7 +290,7 @@ def profile(bench, minibatches, times) -> dict:
 
         return call
 
-    with training._arithmetic("fp32"):
+    with training._arithmetic("fp32"), kept_memory():
         model = build_model(cell).to(bench.device, memory_format=torch.channels_last)
         optimizer = training.build_optimizer(cell, model)
         optimizer.step, optimizer.zero_grad = timed("update", optimizer.step), timed("update", optimizer.zero_grad)
@@ -332,7 +333,7 @@ def replayed(bench) -> dict | None:
 def whole_epoch(bench, examples) -> dict:
     """Seconds of one whole epoch of so many examples, m = 32, K = 1, shuffling and the last partial minibatch included."""
     cell = bench.cell(32, 1, train_size=examples)
-    with training._arithmetic("fp32"):
+    with training._arithmetic("fp32"), kept_memory():
         model = build_model(cell).to(bench.device, memory_format=torch.channels_last)
         optimizer, source = training.build_optimizer(cell, model), bench.source("resident", cell, examples)
         training.iterate(cell, model, optimizer, [next(iter(source.epoch(1)))])

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from persist import data as datasets
 from persist.cell import Cell
 from persist.graph import GraphedIterations, capture, restored
+from persist.memory import kept_memory
 from persist.model import build_model
 from persist.persistency import learning_rate, persistent, spaced
 from persist.record import CLOCKS, Record, counters, environment, was_shared, write_atomically
@@ -61,7 +62,7 @@ def train(cell: Cell, *, data_root=None, device=None, checkpoint=None, checkpoin
         graph=graph and device.type == "cuda",
         code=CODE,
     )
-    with _arithmetic(cell.precision):
+    with _arithmetic(cell.precision), kept_memory():
         pipeline = datasets.PIPELINES[cell.pipeline](cell, data.train, device)
         test_images = datasets.scale(data.test.images, cell).to(device)
         test_labels = torch.from_numpy(data.test.labels).to(device)
