@@ -39,7 +39,7 @@ from persist import Cell, training
 from persist import data as datasets
 from persist.graph import GraphedIterations, restored
 from persist.memory import kept_memory
-from persist.model import build_model, flops_per_gradient
+from persist.model import build_model, bytes_per_iteration, flops_per_gradient
 from persist.record import environment, write_atomically
 from persist.speed import SCHEMA, describe
 
@@ -56,6 +56,7 @@ class Plan:
     slice: int = 1024  # gradients of a sample on the CPU; at least one minibatch with its K uses
     rounds: int = 3  # at least
     matmul: int = 2048  # rows and columns
+    copy: int = 256  # MiB: more than any cache holds
     scale_m: tuple = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)  # at K = 1
     scale_K: tuple = ((32, (1, 2, 3, 5, 8, 16)), (256, (1, 2, 4, 8, 16)))
     scale_examples: tuple = (256, 512, 1024, 2048, 4096)  # whole epochs at m = 32, K = 1
@@ -65,9 +66,9 @@ class Plan:
     scale_minutes: float = 6.0
 
 
-GPU = Plan(matmul=8192, scale_examples=(1000, 5000, 10_000, 25_000, 50_000), profile=(1000, 5))
+GPU = Plan(matmul=8192, copy=4096, scale_examples=(1000, 5000, 10_000, 25_000, 50_000), profile=(1000, 5))
 QUICK = Plan(
-    width=0.0625, table=((32, 1), (32, 2)), slice=64, rounds=2, matmul=256,
+    width=0.0625, table=((32, 1), (32, 2)), slice=64, rounds=2, matmul=256, copy=8,
     scale_m=(8, 32), scale_K=((32, (1, 3)),), scale_examples=(64, 100), scale_slice=64, profile=(4, 2), minutes=0.0, scale_minutes=0.0,
 )  # fmt: skip
 
@@ -224,6 +225,17 @@ def matmul_rate(device, precision, n) -> dict:
             a @ b
             seconds.append(training._now(device) - start)
     return dict(precision=precision, n=n, flops_per_second=2 * n**3 / min(seconds[1:]))
+
+
+def copy_rate(device, mebibytes) -> float:
+    """Bytes per second of a copy, those read and those written: the best of a few."""
+    source, seconds = torch.ones(mebibytes * 2**18, device=device), []
+    target = torch.empty_like(source)
+    for _ in range(8):
+        start = training._now(device)
+        target.copy_(source)
+        seconds.append(training._now(device) - start)
+    return 2 * mebibytes * 2**20 / min(seconds[1:])
 
 
 def choose_workers(bench, ms, rng, gradients) -> list[dict]:
@@ -393,6 +405,8 @@ def measure_all(bench, plan, precisions) -> dict:
     return {
         "workers": workers,
         "matmul": matmul,
+        "copy": {"mebibytes": plan.copy, "bytes_per_second": copy_rate(bench.device, plan.copy)},
+        "bytes": [dict(m=m, precision=p, bytes=bytes_per_iteration(bench.cell(m, 1, precision=p))) for m in sorted({m for m, _ in plan.table}) for p in precisions],
         "samples": samples,
         "check": checked,
         "profile": profiled,

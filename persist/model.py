@@ -1,5 +1,7 @@
 """The reduced AlexNet of Section 2.1 (after Masters and Luschi, arXiv 1804.07612), and nothing that trains it."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -59,13 +61,36 @@ def flops_per_gradient(cell: Cell) -> int:
     Convolutions and linear layers only. Forward: 2 for each weight at each position of the output. Backward: as much
     again for the gradient of the weights, and as much for that of the inputs, which the first layer does not need.
     """
-    side, forward = IMAGE[1], []
+    forward = [2 * layer.weight.numel() * side * side for layer, side in _layers(cell) if not isinstance(layer, nn.MaxPool2d)]
+    return 3 * sum(forward) - forward[0]
+
+
+def bytes_per_iteration(cell: Cell) -> int:
+    """Bytes that one iteration on a minibatch of m moves where no cache keeps any, and every ReLU is part of the layer before it.
+
+    Weights, float32, 8 times: read forward and backward; their gradient written; then the update, which reads gradient,
+    momentum and weights and writes the last two. Outputs of convolutions, poolings and linear layers, in the cell's
+    precision, 5 times: written, read forward and backward; their gradient written and read. Images: read twice.
+    """
+    weights, outputs, channels = 0, 0, IMAGE[0]
+    for layer, side in _layers(cell):
+        weights += sum(p.numel() for p in layer.parameters())
+        channels = channels if isinstance(layer, nn.MaxPool2d) else len(layer.weight)
+        outputs += channels * side * side
+    size = 2 if cell.precision == "bf16" else 4
+    return 8 * 4 * weights + cell.m * size * (5 * outputs + 2 * math.prod(IMAGE))
+
+
+def _layers(cell: Cell):
+    """(convolution, pooling or linear layer, height and width of its output: 1 of a linear layer)."""
+    side = IMAGE[1]
     for layer in build_model(cell):
         if isinstance(layer, nn.Conv2d):
             side += 2 * layer.padding[0] - layer.kernel_size[0] + 1
-            forward.append(2 * layer.weight.numel() * side * side)
         elif isinstance(layer, nn.MaxPool2d):
             side //= 2
         elif isinstance(layer, nn.Linear):
-            forward.append(2 * layer.weight.numel())
-    return 3 * sum(forward) - forward[0]
+            side = 1
+        else:
+            continue
+        yield layer, side

@@ -55,14 +55,14 @@ def load_benchmarks(folder) -> list[dict]:
 def rows(result: dict) -> list[dict]:
     """One row per (m, K, pipeline, precision): `rate` in gradients per second, `epoch` in seconds per epoch of 50 000 examples,
     `ratio`: its rate relative to the plain loop's, `cost`: the time of a minibatch relative to that with K = 1 (each a list over
-    the rounds), `floor`: the median rate over what the device's matrix products would allow, None for the baselines on a GPU."""
+    the rounds), `floor`: the median rate over what the device allows (`floor_rate`), None for the baselines on a GPU."""
     rates = {}
     for sample in result["samples"]:
         rates.setdefault(_key(sample), {})[sample["round"]] = sample["gradients"] / sample["seconds"]
     table = []
     for (m, K, pipeline, precision), of_round in sorted(rates.items(), key=lambda item: (*item[0][:2], [*PIPELINES].index(item[0][2]), item[0][3])):
         plain, once = rates[m, K, "plain", "default"], rates.get((m, 1, pipeline, precision))
-        peak = peak_rate(result, precision)
+        floor = floor_rate(result, m, precision)
         table.append(
             {
                 "m": m, "K": K, "pipeline": pipeline, "precision": precision,
@@ -70,17 +70,24 @@ def rows(result: dict) -> list[dict]:
                 "epoch": [EPOCH * K / rate for rate in of_round.values()],
                 "ratio": [rate / plain[n] for n, rate in of_round.items()],
                 "cost": [K * once[n] / rate for n, rate in of_round.items()] if once else [],
-                "floor": peak and statistics.median(of_round.values()) / peak,
+                "floor": floor and statistics.median(of_round.values()) / floor,
             }
         )  # fmt: skip
     return table
 
 
-def peak_rate(result, precision) -> float | None:
-    """Gradients per second at the measured rate of matrix products in that precision; PyTorch's default on a CPU is fp32."""
+def floor_rate(result, m: int, precision: str) -> float | None:
+    """Gradients per second at the measured rate of matrix products in that precision or, where that is less, at the rate at which
+    an iteration's bytes can be moved. None where it was not measured. PyTorch's default on a CPU is fp32."""
     precision = "fp32" if precision == "default" and not result["environment"]["cuda"] else precision
-    rates = [product["flops_per_second"] for product in result["matmul"] if product["precision"] == precision]
-    return max(rates) / result["flops_per_gradient"] if rates else None
+    flops = [product["flops_per_second"] / result["flops_per_gradient"] for product in result["matmul"] if product["precision"] == precision]
+    return min(max(flops), _byte_rate(result, m, precision)) if flops else None
+
+
+def _byte_rate(result, m, precision) -> float:
+    """Gradients per second at the measured rate of a copy."""
+    moved = next(each["bytes"] for each in result["bytes"] if (each["m"], each["precision"]) == (m, precision))
+    return m * result["copy"]["bytes_per_second"] / moved
 
 
 def describe(result: dict) -> str:
@@ -127,7 +134,7 @@ def what_ran(result: dict) -> str:
         f"{_device(result)}, torch {where['torch']}. Reduced AlexNet, width {cell['width']:g}, padding '{cell['padding']}', {result['flops_per_gradient'] / 1e9:.2f} GFLOP per gradient, CIFAR-10. "
         f"In gradients per second: examples evaluated for a gradient, K times those loaded. {slices}; medians over {n} rounds that measured everything in turn, in another order each; in brackets the smallest and the largest. "
         f"DataLoader workers: {', '.join(f'{w} at m = {m}' for m, w in sorted(workers.items()))}, the fastest of {', '.join(map(str, tried))} for the plain loop. "
-        f"The floor is the time of the same operations as matrix products, at {_peaks(result)}; a convolution may need fewer.{busy}"
+        f"The floor is the time of the same operations as matrix products, at {_peaks(result)}; a convolution may need fewer. {_bytes(result)}{busy}"
     )
 
 
@@ -253,6 +260,13 @@ def _peaks(result) -> str:
     for product in result["matmul"]:
         best[product["precision"]] = max(best.get(product["precision"], 0), product["flops_per_second"])
     return ", ".join(f"{rate / 1e12:.3g} TFLOP/s in {precision}" for precision, rate in best.items())
+
+
+def _bytes(result) -> str:
+    """Where an iteration's bytes take longer than its operations."""
+    bound = [f"m = {each['m']} in {each['precision']}" for each in result["bytes"] if floor_rate(result, each["m"], each["precision"]) == _byte_rate(result, each["m"], each["precision"])]
+    where = f"that takes longer, and is the floor, at {', '.join(bound)}" if bound else "that takes less, at every m"
+    return f"Weights and activations move at the {result['copy']['bytes_per_second'] / 1e9:,.0f} GB/s of a copy of {result['copy']['mebibytes']} MiB: {where}."
 
 
 def _caption(result) -> str:

@@ -40,6 +40,8 @@ def made_up(cuda=None, precisions=("fp32",)):
         "cell": {"width": 1.0, "padding": "alexnet"}, "flops_per_gradient": 10**9,
         "workers": [{"round": n, "pipeline": p, "m": m, "workers": w, "seconds": s * (1 + n)} for n in (0, 1) for m in (32, 512) for p, w, s in (("plain", 0, 3.0), ("plain", 2, 4.0), ("resident", 0, 2.0))],
         "matmul": [{"precision": p, "n": 2048, "flops_per_second": f} for p in precisions for f in (0.8e12, 1e12)],
+        "copy": {"mebibytes": 256, "bytes_per_second": 4e10},
+        "bytes": [{"m": m, "precision": p, "bytes": 10**6 * m} for m in (32, 256, 512) for p in precisions],  # 40,000 gradients per second: does not bind
         "samples": samples,
         "check": {"iterations": 10, "largest_change": 0.008, "largest_difference": {"lightning": 1e-8, "loader fp32": 2e-8, "resident fp32": 3e-8}},
         "profile": {"m": 32, "K": 1, "iterations": 10, "seconds": 10.0, "forward": 3.0, "backward": 6.0, "update": 0.8, "overhead": 0.02},
@@ -67,6 +69,14 @@ def test_rows_by_hand():
 def test_the_baselines_on_a_gpu_have_no_floor():
     table = rows(made_up("13.0", ("fp32", "bf16")))
     assert {r["precision"]: r["floor"] is None for r in table} == {"default": True, "fp32": False, "bf16": False}
+
+
+def test_where_the_bytes_take_longer_they_are_the_floor():
+    result = copy.deepcopy(RESULT)
+    result["bytes"][2]["bytes"] = 512 * 10**8  # at 4e10 bytes per second 400 gradients per second; the operations allow 1000
+    assert {r["m"]: r["floor"] for r in rows(result) if (r["K"], r["pipeline"]) == (1, "resident")} == pytest.approx({32: 0.256, 256: 0.256, 512: 0.64})
+    assert "40 GB/s of a copy of 256 MiB: that takes longer, and is the floor, at m = 512 in fp32." in to_markdown([result])
+    assert "that takes less, at every m." in to_markdown([RESULT])
 
 
 def test_the_readmes_table_and_sentences():

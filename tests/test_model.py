@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from persist import Cell
-from persist.model import ReducedAlexNet, build_model, flops_per_gradient
+from persist.model import ReducedAlexNet, build_model, bytes_per_iteration, flops_per_gradient
 
 
 def layers(model, kind):
@@ -53,6 +53,19 @@ def test_flops_are_what_pytorch_counts(fields):
     with FlopCounterMode(display=False) as counter:
         build_model(Cell(m=1, **fields))(torch.zeros(1, 3, 32, 32)).sum().backward()
     assert flops_per_gradient(Cell(m=1, **fields)) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("fields", [{}, {"padding": "alexnet", "width": 0.3, "hidden_layers": 2}])
+def test_bytes_of_an_iteration_are_those_of_the_tensors(fields):
+    outputs = []
+    model = build_model(Cell(m=7, **fields))
+    for layer in layers(model, (nn.Conv2d, nn.MaxPool2d, nn.Linear)):
+        layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.numel()))
+    model(torch.zeros(7, 3, 32, 32))
+    weights = sum(p.numel() for p in model.parameters())
+    expected = {size: 32 * weights + size * (5 * sum(outputs) + 2 * 7 * 3 * 32 * 32) for size in (4, 2)}
+    assert bytes_per_iteration(Cell(m=7, **fields)) == bytes_per_iteration(Cell(m=7, K=5, precision="tf32", **fields)) == expected[4]
+    assert bytes_per_iteration(Cell(m=7, precision="bf16", **fields)) == expected[2]
 
 
 def test_weights_are_a_function_of_the_seed_alone():
