@@ -26,6 +26,7 @@ PICTURES = {
     "notebooks/sweep.ipynb": ["sweep"],
     "notebooks/readings.ipynb": ["readings"],
     "notebooks/controls.ipynb": [f"controls-m{m}{policy}" for m in sorted({cell.m for cell in GRID.cells}) for policy in ("", "-kmu")],
+    "notebooks/precision.ipynb": sorted({f"precision-m{cell.m}" + ("" if cell.lr_policy == "constant" else f"-{cell.lr_policy}") for cell in GRID.cells if cell.precision != "fp32"}),
 }[GRID.notebook]
 # The records of the grid beside it, if it has one: the folder with most of them, which if equal is that of those trained here
 if GRID.beside:

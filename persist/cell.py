@@ -15,8 +15,8 @@ from persist.persistency import LR_POLICIES
 # Name -> (training examples, test examples).
 DATASETS = {"cifar10": (50_000, 10_000), "digits": (1_437, 360)}
 
-# What can read a grid's records: Figures 1-5, the choice of a learning rate, of a reading of the text, and the controls.
-NOTEBOOKS = ("notebooks/figures.ipynb", "notebooks/sweep.ipynb", "notebooks/readings.ipynb", "notebooks/controls.ipynb")
+# What can read a grid's records: Figures 1-5, the choice of a learning rate, of a reading of the text, the controls, the precisions.
+NOTEBOOKS = ("notebooks/figures.ipynb", "notebooks/sweep.ipynb", "notebooks/readings.ipynb", "notebooks/controls.ipynb", "notebooks/precision.ipynb")
 
 CHOICES = {
     "lr_policy": LR_POLICIES,

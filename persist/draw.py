@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from persist.cell import load_grid
 from persist.controls import draw_controls
 from persist.figures import draw_all, save_all
+from persist.precision import draw_precision
 from persist.readings import draw_readings
 from persist.record import RecordError, load_grid_records
 from persist.sweep import draw_sweep
@@ -22,6 +23,7 @@ FIGURES = {
     "notebooks/sweep.ipynb": lambda records, beside: {"sweep": draw_sweep(records)},
     "notebooks/readings.ipynb": lambda records, beside: {"readings": draw_readings([*beside, *records])},
     "notebooks/controls.ipynb": lambda records, beside: draw_controls(records, beside),
+    "notebooks/precision.ipynb": lambda records, beside: draw_precision([*beside, *records]),
 }
 
 

@@ -150,7 +150,7 @@ def caption(curves: dict[int, list[Record]]) -> str:
         [
             f"{describe_data(cell)}.",
             f"{describe_model(cell)}.",
-            f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}, {cell.precision}.",
+            f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}, {', '.join(sorted({run.cell.precision for run in runs}))}.",
             f"{describe_hardware(runs)}, torch {', '.join(sorted({run.environment['torch'] for run in runs}))}; {_runs_per_curve(curves)}; {deviation(cell)}.",
             "Circle: the best accuracy over the epochs, chosen on the images it is shown for. Time is without evaluation.",
         ]

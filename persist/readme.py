@@ -6,6 +6,7 @@ Between `<!-- table: NAME -->` and `<!-- end -->` stands the table of the record
 """
 
 import argparse
+import math
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from persist.cell import load_grid
 from persist.controls import comparison_table, describe_controls
 from persist.figures import best, describe_data, describe_hardware, describe_model, describe_step, varying
+from persist.precision import describe_precision, precision_table, precisions
 from persist.readings import describe_reading, readings_table
 from persist.record import Record, RecordError, load_grid_records, was_shared, write_atomically
 from persist.sweep import describe_choice, sweep_table
@@ -57,6 +59,23 @@ def controls(records: list[Record], beside: list[Record]) -> str:
     return f"{markdown(heads, rows)}\n{describe_controls(records, beside)}\n\n{what_ran([*beside, *records], note)}\n"
 
 
+def precision(records: list[Record], beside: list[Record]) -> str:
+    """How far other precisions are from fp32, beside how far its seeds are from each other, and what ran."""
+    everything = [*beside, *records]
+    rows = [
+        (row["m"], row["K"], "µ" if row["policy"] == "constant" else "kµ", row["precision"], row["seeds"], f"{row['from fp32']:.4f}",
+         "-" if math.isnan(row["two seeds apart"]) else f"{row['two seeds apart']:.4f}", row["within the spread"],
+         f"{row['curve']:+.4f} ± {row['± of the curve']:.4f}", f"{row['best accuracy']:+.4f} ± {row['± of the best']:.4f}")
+        for _, row in precision_table(everything).iterrows()
+    ]  # fmt: skip
+    heads = ["m", "K", "learning rate", "precision", "seeds", "from fp32, same seed", "two seeds in fp32, at most", "within the spread", "mean accuracy less fp32's", "best accuracy less fp32's"]
+    note = (
+        "Distances are those of two accuracy curves, the mean over the epochs. ±: the 95 % interval over the pairs of seeds; with fewer than three, no less than two standard errors of the two test accuracies."
+    )
+    used = [run for of_cell in precisions(everything).values() for runs in of_cell.values() for run in runs]
+    return f"{markdown(heads, rows)}\n{describe_precision(everything)}\n\n{what_ran(used, note)}\n"
+
+
 def readings(records: list[Record], beside: list[Record]) -> str:
     """What became of each reading."""
     table = readings_table([*beside, *records])
@@ -89,6 +108,7 @@ TABLES = {
     "notebooks/sweep.ipynb": sweep,
     "notebooks/readings.ipynb": readings,
     "notebooks/controls.ipynb": controls,
+    "notebooks/precision.ipynb": precision,
 }
 
 
@@ -96,7 +116,7 @@ def what_ran(records: list[Record], runs: str = "One run per row.") -> str:
     """Data, model, learning rate (of the first), hardware and n of a grid's records, in one paragraph."""
     cell, environments = records[0].cell, [record.environment for record in records]
     text = (
-        f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {cell.precision}. "
+        f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {', '.join(sorted({record.cell.precision for record in records}))}. "
         f"{describe_hardware(records)}, torch {', '.join(sorted({e['torch'] for e in environments}))}. {runs}"
     )
     if any(was_shared(record) for record in records):

@@ -1,0 +1,105 @@
+"""Does a faster arithmetic train as strict fp32 does? The curves of TF32 and bf16 beside the spread between seeds. Reads records
+only; imports no torch.
+
+With one seed two precisions start from the same weights and see the same minibatches, and rounding drives them apart. What that
+amounts to is measured by what another seed does: the curves agree within the spread of seeds where the same seed in two precisions
+is, over the epochs, no further apart than the two seeds in fp32 that are furthest apart.
+"""
+
+import dataclasses
+import itertools
+import math
+import statistics
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from persist.compare import accuracy_gap, best_accuracy, common_seeds, mean_accuracy
+from persist.figures import PANELS, caption, draw_curve
+from persist.record import Record
+
+STYLES = {"fp32": ("#0072B2", "-"), "tf32": ("#E69F00", "--"), "bf16": ("#D55E00", ":")}  # colours of Okabe and Ito
+
+
+def precisions(records: list[Record]) -> dict[tuple, dict[str, list[Record]]]:
+    """(policy, m, K) -> precision -> its runs, one per seed, in the order of STYLES; only where there are fp32 and another one."""
+    found = {}
+    for record in sorted(records, key=lambda r: (r.cell.lr_policy, r.cell.m, r.cell.K, r.cell.seed)):
+        setting = dataclasses.replace(record.cell, precision="fp32", seed=0)
+        found.setdefault(setting, {}).setdefault(record.cell.precision, []).append(record)
+    kept = {setting: runs for setting, runs in found.items() if "fp32" in runs and len(runs) > 1}
+    keys = [(cell.lr_policy, cell.m, cell.K) for cell in kept]
+    if len(set(keys)) < len(keys):
+        raise ValueError("the records of fp32 and another precision differ in more than m, K, policy and seed: give those of one setting")
+    return {key: {p: runs[p] for p in STYLES if p in runs} for key, runs in zip(keys, kept.values())}
+
+
+def precision_table(records: list[Record]) -> pd.DataFrame:
+    """One row per cell and precision other than fp32: how far its accuracies are from fp32's with the same seed (the mean
+    over epochs and seeds), how far apart two of fp32's seeds are at most, and the gaps of the whole curve and of the best accuracy."""
+    rows = []
+    for (policy, m, K), runs in precisions(records).items():
+        for precision in runs:
+            ours, fp32 = common_seeds(runs[precision], runs["fp32"])
+            if precision == "fp32" or not ours:
+                continue
+            apart = statistics.fmean(distance(a, b) for a, b in zip(ours, fp32))
+            pairs = [distance(a, b) for a, b in itertools.combinations(runs["fp32"], 2)]
+            seeds = max(pairs, default=math.nan)
+            height, best = (accuracy_gap(quantity, ours, fp32) for quantity in (mean_accuracy, best_accuracy))
+            rows.append(
+                {
+                    "m": m, "K": K, "policy": policy, "precision": precision, "seeds": len(ours), "from fp32": apart, "two seeds apart": seeds,
+                    "within the spread": "one seed in fp32" if not pairs else "yes" if apart <= seeds else "no",
+                    "curve": height.mean, "± of the curve": height.margin, "best accuracy": best.mean, "± of the best": best.margin,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows).round(4)
+
+
+def distance(a: Record, b: Record) -> float:
+    """The mean over the epochs that both have of the distance between their test accuracies; one that is not there counts as 0."""
+    return statistics.fmean(abs((x["test_accuracy"] or 0.0) - (y["test_accuracy"] or 0.0)) for x, y in zip(a.history, b.history))
+
+
+def describe_precision(records: list[Record]) -> str:
+    """One sentence per precision: in how many cells its curves stay within the spread of fp32's seeds, and where not."""
+    table, sentences = precision_table(records), []
+    for precision, rows in table.groupby("precision", sort=False) if len(table) else ():
+        judged = rows[rows["two seeds apart"].notna()]
+        outside = [f"m = {row['m']}, K = {row['K']}{'' if row['policy'] == 'constant' else ', kµ'}" for _, row in judged[judged["within the spread"] == "no"].iterrows()]
+        text = f"{precision}: in {len(judged) - len(outside)} of {len(judged)} cells no further from fp32 than two seeds in fp32 are from each other"
+        sentences.append(text + (f"; further at {'; '.join(outside)}" if outside else "") + ".")
+    return "\n".join(sentences)
+
+
+def draw_precision(records: list[Record]) -> dict[str, Figure]:
+    """Name of a file -> its figure, one per m and policy: accuracy (above) and loss (below) on the test set against epochs, a
+    column per K, a curve per precision."""
+    figures, found = {}, precisions(records)
+    for policy, m in sorted({key[:2] for key in found}):
+        of_K = {K: runs for (p, size, K), runs in found.items() if (p, size) == (policy, m)}
+        figures[f"precision-m{m}" + ("" if policy == "constant" else f"-{policy}")] = _draw(policy, m, of_K)
+    return figures
+
+
+def _draw(policy, m, of_K) -> Figure:
+    figure = Figure(figsize=(5 * len(of_K), 7.6), layout="constrained")
+    axes = figure.subplots(2, len(of_K), sharey="row", sharex=True, squeeze=False)
+    for column, (K, runs) in zip(axes.T, of_K.items()):
+        column[0].set_title(f"K = {K}")
+        for ax, (quantity, _) in zip(column, PANELS):
+            for precision, of_precision in runs.items():
+                draw_curve(ax, of_precision, "epoch", quantity, *STYLES[precision])
+        column[1].set_xlabel("epochs")
+        column[1].xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    for ax, (_, ylabel) in zip(axes[:, 0], PANELS):
+        ax.set_ylabel(ylabel.format("test set"))
+    curves = {(precision, K): of_precision for K, runs in of_K.items() for precision, of_precision in runs.items()}
+    lines = [Line2D([], [], color=color, ls=line, label=p) for p, (color, line) in STYLES.items() if p in {precision for precision, _ in curves}]
+    title = f"The same cells in other arithmetic: m = {m}, learning rate {'µ' if policy == 'constant' else 'kµ'}"
+    figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=len(lines), frameon=False, handlelength=3)
+    figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
+    return figure
