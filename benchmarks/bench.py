@@ -127,6 +127,7 @@ class Bench:
     root: str
     width: float
     graph: bool
+    memory_format: torch.memory_format = torch.channels_last  # of resident and loader
     workers: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -149,7 +150,7 @@ class Bench:
     def _ours(self, pipeline, cell, stopwatch):
         with training._arithmetic(cell.precision), kept_memory():
             source = self.source(pipeline, cell)
-            model = build_model(cell).to(self.device, memory_format=torch.channels_last)
+            model = build_model(cell).to(self.device, memory_format=self.memory_format)
             optimizer = training.build_optimizer(cell, model)
             iterate = functools.partial(training.iterate, cell, model, optimizer)
             if self.graph and pipeline == "resident":
@@ -157,6 +158,8 @@ class Bench:
                     iterate = GraphedIterations(iterate, source, {len(i) for i in source.epoch(1).indices})
             for epoch in range(1, 10**9):
                 batches = source.epoch(epoch)
+                if self.memory_format == torch.contiguous_format:
+                    batches = ((images.contiguous(), labels) for images, labels in batches)
                 iterate(_Ticking(batches.indices, cell.K, stopwatch) if isinstance(iterate, GraphedIterations) else batches)
 
     def source(self, pipeline, cell, examples=None):
@@ -252,6 +255,13 @@ def choose_workers(bench, ms, rng, gradients) -> list[dict]:
     for m in ms:
         bench.workers[m] = min(candidates, key=lambda w: min(s["seconds"] for s in samples if (s["pipeline"], s["m"], s["workers"]) == ("plain", m, w)))
     return samples
+
+
+def layouts(bench, ms, rng, gradients) -> list[dict]:
+    """The resident pipeline in channels-last memory, which it takes, and in NCHW; fp32, K = 1, without a graph."""
+    of = {name: dataclasses.replace(bench, graph=False, memory_format=layout) for name, layout in (("channels_last", torch.channels_last), ("nchw", torch.contiguous_format))}
+    settings = [[(name, m) for name in of] for m in ms]
+    return rounds(settings, lambda name, m: {"layout": name, **of[name].sample("resident", m, 1, "fp32", gradients)}, minutes=0, at_least=5, rng=rng)
 
 
 def check(bench, precisions) -> dict:
@@ -402,11 +412,13 @@ def measure_all(bench, plan, precisions) -> dict:
     matmul = [matmul_rate(bench.device, p, plan.matmul) for p in precisions]
     samples = rounds(groups, bench.sample, plan.minutes - (time.monotonic() - start) / 60, plan.rounds, rng)
     matmul += [matmul_rate(bench.device, p, plan.matmul) for p in precisions]
+    ms = sorted({m for m, _ in plan.table})
     return {
         "workers": workers,
         "matmul": matmul,
         "copy": {"mebibytes": plan.copy, "bytes_per_second": copy_rate(bench.device, plan.copy)},
-        "bytes": [dict(m=m, precision=p, bytes=bytes_per_iteration(bench.cell(m, 1, precision=p))) for m in sorted({m for m, _ in plan.table}) for p in precisions],
+        "bytes": [dict(m=m, precision=p, bytes=bytes_per_iteration(bench.cell(m, 1, precision=p))) for m in ms for p in precisions],
+        "layouts": layouts(bench, ms, rng, plan.slice),
         "samples": samples,
         "check": checked,
         "profile": profiled,

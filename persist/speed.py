@@ -116,7 +116,7 @@ def to_markdown(results: list[dict]) -> str:
     text = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
     for result in results:
         text += ["", *(f"![{alt}]({PICTURES}/{result['name']}-{kind}.png)" for kind, alt in (("bars", "Gradients per second"), ("scale", "Seconds per epoch")))]
-        text += ["", what_ran(result), "", *(f"- {line}" for line in (*targets(result), without_workers(result), *paper_claim(result)))]
+        text += ["", what_ran(result), "", *(f"- {line}" for line in (*targets(result), without_workers(result), channels_last(result), *paper_claim(result)))]
     return "\n".join([*text, ""])
 
 
@@ -167,6 +167,15 @@ def without_workers(result: dict) -> str:
         of_round = [seconds[n, "plain", 0] / taken for (n, pipeline, _), taken in seconds.items() if pipeline == "resident"]
         ratios.append(f"{_spread(of_round, 2)} at m = {m}")
     return f"Beside a plain loop without DataLoader workers, `resident` is this many times as fast (K = 1): {', '.join(ratios)}."
+
+
+def channels_last(result: dict) -> str:
+    """What channels-last memory gains: the rate of resident relative to that in NCHW, K = 1."""
+    ratios = []
+    for m in sorted({sample["m"] for sample in result["layouts"]}):
+        seconds = {(s["round"], s["layout"]): s["seconds"] for s in result["layouts"] if s["m"] == m}
+        ratios.append(f"{_spread([seconds[n, 'nchw'] / taken for (n, layout), taken in seconds.items() if layout == 'channels_last'], 2)} at m = {m}")
+    return f"In channels-last memory `resident` is this many times as fast as in NCHW (fp32, K = 1): {', '.join(ratios)}."
 
 
 def paper_claim(result: dict) -> list[str]:
