@@ -58,7 +58,7 @@ bench: $(READY)
 
 # several processes with one thread each: faster than one with several, and threads of two processes get in each other's way
 test: $(READY)
-	OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 4 --dist loadscope
+	OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-faults: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 2 tests/check_grid_faults.py

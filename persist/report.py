@@ -26,6 +26,8 @@ from persist.readme import TABLES
 from persist.record import RecordError, load_grid_records, load_records, was_shared, write_atomically
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
+BENCH = "bench"  # the folder of the benchmark's figures
+LINKED = re.compile(r"^!\[.*\n?", re.MULTILINE)  # a picture by itself on a line of Markdown
 SPEED = re.compile(r"<!-- speed -->\n(.*?)<!-- end -->", re.DOTALL)
 COMMENT = re.compile(r"<!-- (.*?) -->")  # matplotlib keeps each text of an SVG picture as a comment
 FIRST = ("figure", "readings", "controls", "sweep")  # the order of a grid's pictures; others follow by name
@@ -39,12 +41,13 @@ def build(root) -> str:
     root = Path(root)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     grids = {folder.name: load_records(folder) for folder in _folders(root / "results")}
-    shown = {folder.name: _pictures(folder, grids.get(folder.name)) for folder in _folders(root / "figures")}
+    shown = {folder.name: _pictures(folder, grids.get(folder.name)) for folder in _folders(root / "figures") if folder.name != BENCH}
     return environment.from_string(TEMPLATE.read_text()).render(
         idea=_picture("idea", _svg(draw_idea())),
         grids=[(name, pictures, _html(_table(root, name)) if grids.get(name) else "") for name, pictures in sorted(shown.items(), key=_order)],
         verdicts=_html(to_markdown(judge_all(root / "results", root / "grids"))),
         speed=_speed(root),
+        bench=_pictures(root / "figures" / BENCH, None),
         notebooks=[_notebook(path) for path in sorted((root / "notebooks").glob("*.ipynb"))],
         runs=[_how_it_ran(name, records) for name, records in grids.items() if records],
         highlighting=_highlighting(),
@@ -102,10 +105,10 @@ def _svg(figure) -> str:
 
 
 def _speed(root) -> str:
-    """The README's table of speeds, which stands between its marks, where there are measurements behind it."""
+    """What the README says of the speed, between its marks, without the pictures; nothing where there are no measurements behind it."""
     found = SPEED.search((root / "README.md").read_text())
     measured = list((root / "benchmarks" / "results").glob("**/*.json"))
-    return _html(found[1]) if found and measured else ""
+    return _html(LINKED.sub("", found[1])) if found and measured else ""
 
 
 def _how_it_ran(name, records) -> dict:

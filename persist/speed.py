@@ -126,14 +126,14 @@ def what_ran(result: dict) -> str:
     n = len({sample["round"] for sample in result["samples"]})
     workers = {sample["m"]: sample["workers"] for sample in result["samples"] if sample["pipeline"] == "plain"}
     tried = sorted({sample["workers"] for sample in result["workers"]} - {0})
-    slices = "Whole epochs" if where["cuda"] else f"Slices of some {_slice(result):,} gradients, seconds per epoch extrapolated from them"
+    slices = "Whole epochs" if where["cuda"] else f"Slices of some {_slice(result['samples']):,} gradients, seconds per epoch extrapolated from them"
     other = result["other_work"]
     busy = "" if other is None else f" Other work kept {other:.2f} cores busy meanwhile." if other >= 0.1 else " The machine was idle otherwise."
     return (
         f"{'**A trial with a tiny network: its numbers mean nothing.** ' if result['quick'] else ''}"
         f"{_device(result)}, torch {where['torch']}. Reduced AlexNet, width {cell['width']:g}, padding '{cell['padding']}', {result['flops_per_gradient'] / 1e9:.2f} GFLOP per gradient, CIFAR-10. "
         f"In gradients per second: examples evaluated for a gradient, K times those loaded. {slices}; medians over {n} rounds that measured everything in turn, in another order each; in brackets the smallest and the largest. "
-        f"DataLoader workers: {', '.join(f'{w} at m = {m}' for m, w in sorted(workers.items()))}, the fastest of {', '.join(map(str, tried))} for the plain loop. "
+        f"DataLoader workers: {', '.join(f'{w} at m = {m}' for m, w in sorted(workers.items()))}, {'the fastest of ' + ', '.join(map(str, tried)) + ' for the plain loop' if len(tried) > 1 else 'for want of cores no other number was tried'}. "
         f"The floor is the time of the same operations as matrix products, at {_peaks(result)}; a convolution may need fewer. {_bytes(result)}{busy}"
     )
 
@@ -210,7 +210,7 @@ def draw_bars(result: dict) -> Figure:
     figure.axes[0].set_ylabel("gradients per second")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), frameon=False)
-    figure.supxlabel(_caption(result), fontsize="small", ha="left", x=0.01)
+    figure.supxlabel(_caption(result, result["samples"]), fontsize="small", ha="left", x=0.01)
     return figure
 
 
@@ -224,6 +224,7 @@ def draw_scale(result: dict) -> Figure:
         _points(by_K, [(s["K"], _seconds_per_epoch(s)) for s in slices if s["m"] == m], f"m = {m}", color, marker)
     epochs = [s for s in result["scale"] if s["kind"] == "epoch"]
     _points(by_examples, [(s["examples"], s["seconds"]) for s in epochs], "m = 32, K = 1", *STYLES[0])
+    by_K.set_xticks(sorted({s["K"] for s in slices}))
     by_m.set_xscale("log", base=2)
     by_m.set_xticks(sorted({s["m"] for s in slices if s["K"] == 1}), labels=[str(m) for m in sorted({s["m"] for s in slices if s["K"] == 1})], rotation=45)
     for ax, xlabel, examples in ((by_m, "minibatch size m", f"{EPOCH:,}"), (by_K, "persistency K", f"{EPOCH:,}"), (by_examples, "training examples", "these")):
@@ -233,7 +234,7 @@ def draw_scale(result: dict) -> Figure:
         ax.legend(frameon=False)
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel(_caption(result), fontsize="small", ha="left", x=0.01)
+    figure.supxlabel(_caption(result, slices), fontsize="small", ha="left", x=0.01)
     return figure
 
 
@@ -255,8 +256,8 @@ def _key(sample):
     return sample["m"], sample["K"], sample["pipeline"], sample["precision"]
 
 
-def _slice(result) -> int:
-    return round(statistics.median(sample["gradients"] for sample in result["samples"]))
+def _slice(samples) -> int:
+    return round(statistics.median(sample["gradients"] for sample in samples))
 
 
 def _device(result) -> str:
@@ -278,11 +279,11 @@ def _bytes(result) -> str:
     return f"Weights and activations move at the {result['copy']['bytes_per_second'] / 1e9:,.0f} GB/s of a copy of {result['copy']['mebibytes']} MiB: {where}."
 
 
-def _caption(result) -> str:
+def _caption(result, samples) -> str:
     where = result["environment"]
     lines = [f"{_device(result)}, torch {where['torch']}; reduced AlexNet, width {result['cell']['width']:g}, padding '{result['cell']['padding']}', CIFAR-10."]
     if not where["cuda"]:
-        lines.append(f"Measured on slices of some {_slice(result):,} gradients; seconds per epoch of {EPOCH:,} examples are extrapolated from such slices.")
+        lines.append(f"Measured on slices of some {_slice(samples):,} gradients; seconds per epoch of {EPOCH:,} examples are extrapolated from such slices.")
     if result["other_work"] is not None and result["other_work"] >= 0.1:
         lines.append(f"Other work kept {result['other_work']:.2f} cores busy meanwhile.")
     if result["quick"]:

@@ -20,3 +20,11 @@ def cifar10_root() -> Path:
     if not (root / "cifar-10-batches-py").is_dir():
         pytest.skip(f"the real CIFAR-10 is not in {root} (PERSIST_DATA names another folder)")
     return root
+
+
+FIRST = ("test_smoke_grid.py", "test_grid.py")  # each takes minutes
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first, so that the processes of `make test` end at about the same time."""
+    items.sort(key=lambda item: item.path.name not in FIRST)

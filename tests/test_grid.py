@@ -1,7 +1,5 @@
-"""Whole grids by `make reproduce`, through Snakemake and papermill, from nothing, each in a folder of its own."""
+"""Grids by `make reproduce`, through Snakemake and papermill, each in a folder of its own: what fails, waits, stands beside or is refused."""
 
-import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,7 +9,7 @@ import pytest
 
 from persist import load_grid, load_records
 from helpers import make_record
-from workshop import command, make_workshop, reproduce
+from workshop import command, make_workshop, reproduce, state
 
 TINY = "{dataset: digits, train_size: 64, test_size: 20, width: 0.03, padding: alexnet, epochs: 2, lr: 0.01}"
 
@@ -19,60 +17,6 @@ TINY = "{dataset: digits, train_size: 64, test_size: 20, width: 0.03, padding: a
 @pytest.fixture
 def workshop(project, tmp_path):
     return make_workshop(project, tmp_path)
-
-
-def state(folder):
-    """File name -> content of the records in a folder. A cell trained again has other times in its record."""
-    return {path.name: path.read_bytes() for path in folder.rglob("*.json")}
-
-
-@pytest.fixture(scope="module")
-def smoke(project, tmp_path_factory):
-    folder = make_workshop(project, tmp_path_factory.mktemp("smoke"))
-    return folder, reproduce(folder, "smoke")
-
-
-def test_the_smoke_grid_from_nothing(smoke, project):
-    folder, run = smoke
-    assert run.returncode == 0, run.stderr
-    records = load_records(folder / "runs/smoke")
-    assert {r.cell for r in records} == set(load_grid(project / "grids/smoke.yaml").cells) and len(records) == 15
-    assert all(r.status == "finished" and len(r.environment["data_sha256"]) == 64 for r in records)
-    pictures = [folder / "runs/smoke" / f"figure{n}.{s}" for n in range(1, 6) for s in ("png", "svg")]
-    assert all(p.stat().st_size > 10_000 for p in pictures)
-    notebooks = list((folder / "runs/smoke/notebooks").glob("*.ipynb"))
-    assert {p.stem for p in notebooks} == {r.cell.name for r in records}
-
-
-def test_progress_is_visible_while_it_runs(smoke):
-    output = smoke[1].stdout + smoke[1].stderr
-    assert "smoke: 0 of 15 cells done, 1 starts now, 14 left" in output
-    assert "smoke: 14 of 15 cells done, 1 starts now, 0 left; about" in output
-    assert output.count(": epoch 2/2, test loss") == 15 and "17 of 17 steps (100%) done" in output
-
-
-def test_a_finished_grid_is_not_trained_again_for_a_time_stamp(smoke):
-    folder, _ = smoke
-    before = state(folder / "runs/smoke")
-    for path in (folder / "grids/smoke.yaml", folder / "notebooks/cell.ipynb"):
-        os.utime(path)
-    (folder / "grids/smoke.yaml").write_text("# a new comment\n" + (folder / "grids/smoke.yaml").read_text())
-    run = reproduce(folder, "smoke")
-    assert run.returncode == 0 and "Nothing to be done" in run.stdout + run.stderr
-    assert state(folder / "runs/smoke") == before
-
-
-def test_only_a_deleted_cell_is_trained_again_and_gives_the_same_numbers(smoke):
-    folder, _ = smoke
-    before = state(folder / "runs/smoke")
-    [gone] = (folder / "runs/smoke").glob("digits-m512-K5-kmu-*.json")
-    old = json.loads(gone.read_text())
-    gone.unlink()
-    assert reproduce(folder, "smoke").returncode == 0
-    after = state(folder / "runs/smoke")
-    assert {name for name in after if after[name] != before[name]} == {gone.name} and set(after) == set(before)
-    accuracies = [[e["test_accuracy"] for e in record["history"]] for record in (old, json.loads(gone.read_text()))]
-    assert accuracies[0] == accuracies[1]
 
 
 def test_a_failing_cell_stops_no_other_and_a_diverging_one_is_recorded(workshop):
@@ -108,13 +52,14 @@ def test_a_second_engine_waits_for_the_first(workshop):
     assert len(load_records(workshop / "runs/two")) == 2
 
 
-@pytest.mark.parametrize("grid, pictures", [("reduced-controls", ["controls-m32", "controls-m512-kmu"]), ("readings-start", ["readings"])])
+@pytest.mark.parametrize("grid, pictures", [("reduced-controls", ["controls-m32", "controls-m512-kmu"]), ("readings-start", ["readings"]), ("preview-precision", ["precision-m32", "precision-m512"])])
 def test_another_notebook_reads_a_grid_that_names_it(workshop, grid, pictures):
     """Its records are there already; those of the grid beside it come from results/ where none were trained here."""
     for cell in load_grid(workshop / f"grids/{grid}.yaml").cells:
         make_record(cell).save(workshop / f"runs/{grid}/{cell.name}.json")
-    for cell in load_grid(workshop / "grids/reduced.yaml").cells:
-        make_record(cell).save(workshop / f"results/reduced/{cell.name}.json")
+    for beside in ("reduced", "preview"):
+        for cell in load_grid(workshop / f"grids/{beside}.yaml").cells:
+            make_record(cell).save(workshop / f"results/{beside}/{cell.name}.json")
     run = reproduce(workshop, grid)
     assert run.returncode == 0, run.stderr
     assert all((workshop / f"runs/{grid}/{picture}.{s}").stat().st_size > 10_000 for picture in pictures for s in ("png", "svg"))

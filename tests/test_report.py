@@ -62,11 +62,15 @@ def test_a_project_without_measurements_or_records_says_so(project, tmp_path):
     page = build(tmp_path)
     assert "Not measured yet" in page and page.count("No grid is recorded yet") == 2
     # the table of the README is shown only with measurements behind it
-    readme.write_text("<!-- speed -->\n| K | s |\n| --- | --- |\n| 5 | 1.23 |\n<!-- end -->\n")
+    readme.write_text("<!-- speed -->\n| K | s |\n| --- | --- |\n| 5 | 1.23 |\n\n![Gradients per second](figures/bench/cpu-bars.png)\n<!-- end -->\n")
     assert "Not measured yet" in build(tmp_path)
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     (tmp_path / "benchmarks" / "results" / "cpu.json").write_text("{}")
-    assert "Not measured yet" not in build(tmp_path) and "<td>1.23</td>" in build(tmp_path)
+    (tmp_path / "figures").mkdir()
+    shutil.copytree(project / "figures" / "bench", tmp_path / "figures" / "bench")
+    page = build(tmp_path)
+    assert "Not measured yet" not in page and "<td>1.23</td>" in page
+    assert "cpu-bars.png" not in page and 'id="bench-cpu-amd-epyc-bars"' in page and 'id="grid-bench"' not in page
 
 
 def test_make_report_writes_one_file_or_says_what_is_wrong(project, tmp_path, capsys):
