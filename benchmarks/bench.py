@@ -1,6 +1,6 @@
 """How fast this project trains, measured side by side with what people would otherwise run, interleaved in one run.
 
-    python benchmarks/bench.py                  (what `make bench` runs; some 20 minutes on two CPU cores)
+    python benchmarks/bench.py                  (what `make bench` runs; some 25 minutes on two CPU cores)
     python benchmarks/bench.py --quick          a tiny network, a few seconds of everything: does it run at all?
 
 Pipelines: "plain" and "lightning" (baselines.py), this project's "loader" and "resident"; all train the same network on

@@ -2,8 +2,8 @@
 only; imports no torch.
 
 With one seed two precisions start from the same weights and see the same minibatches, and rounding drives them apart. What that
-amounts to is measured by what another seed does: the curves agree within the spread of seeds where the same seed in two precisions
-is, over the epochs, no further apart than the two seeds in fp32 that are furthest apart.
+amounts to is measured by what another seed does: the curves agree within the spread of seeds where no seed in the other precision
+is further from itself in fp32, over the epochs, than the two seeds in fp32 that are furthest apart.
 """
 
 import dataclasses
@@ -24,35 +24,43 @@ STYLES = {"fp32": ("#0072B2", "-"), "tf32": ("#E69F00", "--"), "bf16": ("#D55E00
 
 
 def precisions(records: list[Record]) -> dict[tuple, dict[str, list[Record]]]:
-    """(policy, m, K) -> precision -> its runs, one per seed, in the order of STYLES; only where there are fp32 and another one."""
-    found = {}
-    for record in sorted(records, key=lambda r: (r.cell.lr_policy, r.cell.m, r.cell.K, r.cell.seed)):
-        setting = dataclasses.replace(record.cell, precision="fp32", seed=0)
-        found.setdefault(setting, {}).setdefault(record.cell.precision, []).append(record)
+    """(policy, m, K) -> precision -> its runs, one per seed, in the order of STYLES; only where there are fp32 and another one.
+
+    Raises ValueError for two different records of one cell, for two settings, and where nothing stands beside fp32.
+    """
+    cells, found = {}, {}
+    for record in records:
+        if cells.setdefault(record.cell, record) != record:
+            raise ValueError(f"there are two different records of the cell {record.cell.name}: give one of them")
+    for cell, record in sorted(cells.items(), key=lambda item: (item[0].lr_policy, item[0].m, item[0].K, item[0].seed)):
+        setting = dataclasses.replace(cell, precision="fp32", seed=0)
+        found.setdefault(setting, {}).setdefault(cell.precision, []).append(record)
     kept = {setting: runs for setting, runs in found.items() if "fp32" in runs and len(runs) > 1}
     keys = [(cell.lr_policy, cell.m, cell.K) for cell in kept]
     if len(set(keys)) < len(keys):
         raise ValueError("the records of fp32 and another precision differ in more than m, K, policy and seed: give those of one setting")
+    if not kept:
+        raise ValueError("no cell is recorded in fp32 and in another precision")
     return {key: {p: runs[p] for p in STYLES if p in runs} for key, runs in zip(keys, kept.values())}
 
 
 def precision_table(records: list[Record]) -> pd.DataFrame:
-    """One row per cell and precision other than fp32: how far its accuracies are from fp32's with the same seed (the mean
-    over epochs and seeds), how far apart two of fp32's seeds are at most, and the gaps of the whole curve and of the best accuracy."""
+    """One row per cell and precision other than fp32: the distance of its accuracies from fp32's with the same seed, that of two
+    seeds in fp32 (means over the epochs; of these the mean and the largest), and the gaps of the whole curve and of the best accuracy."""
     rows = []
     for (policy, m, K), runs in precisions(records).items():
         for precision in runs:
             ours, fp32 = common_seeds(runs[precision], runs["fp32"])
             if precision == "fp32" or not ours:
                 continue
-            apart = statistics.fmean(distance(a, b) for a, b in zip(ours, fp32))
-            pairs = [distance(a, b) for a, b in itertools.combinations(runs["fp32"], 2)]
-            seeds = max(pairs, default=math.nan)
+            same = [distance(a, b) for a, b in zip(ours, fp32)]
+            seeds = [distance(a, b) for a, b in itertools.combinations(runs["fp32"], 2)] or [math.nan]
             height, best = (accuracy_gap(quantity, ours, fp32) for quantity in (mean_accuracy, best_accuracy))
             rows.append(
                 {
-                    "m": m, "K": K, "policy": policy, "precision": precision, "seeds": len(ours), "from fp32": apart, "two seeds apart": seeds,
-                    "within the spread": "one seed in fp32" if not pairs else "yes" if apart <= seeds else "no",
+                    "m": m, "K": K, "policy": policy, "precision": precision, "seeds": len(ours),
+                    "from fp32": statistics.fmean(same), "at most": max(same), "two seeds apart": statistics.fmean(seeds), "apart at most": max(seeds),
+                    "within the spread": _judge(ours, fp32, max(same), max(seeds)),
                     "curve": height.mean, "± of the curve": height.margin, "best accuracy": best.mean, "± of the best": best.margin,
                 }
             )  # fmt: skip
@@ -60,18 +68,39 @@ def precision_table(records: list[Record]) -> pd.DataFrame:
 
 
 def distance(a: Record, b: Record) -> float:
-    """The mean over the epochs that both have of the distance between their test accuracies; one that is not there counts as 0."""
-    return statistics.fmean(abs((x["test_accuracy"] or 0.0) - (y["test_accuracy"] or 0.0)) for x, y in zip(a.history, b.history))
+    """The mean over all epochs of the distance between the test accuracies; after a divergence an accuracy counts as 0."""
+
+    def accuracies(run):
+        return [entry["test_accuracy"] or 0.0 for entry in run.history] + [0.0] * (run.cell.epochs - len(run.history))
+
+    return statistics.fmean(abs(x - y) for x, y in zip(accuracies(a), accuracies(b), strict=True))
+
+
+def _judge(ours, fp32, furthest, spread) -> str:
+    lost, of_fp32 = (sum(run.status == "diverged" for run in runs) for runs in (ours, fp32))
+    if lost > of_fp32:
+        return f"no: {lost} diverged"
+    if math.isnan(spread):
+        return "not judged: one seed in fp32"
+    return "yes" if furthest <= spread else "no"
 
 
 def describe_precision(records: list[Record]) -> str:
-    """One sentence per precision: in how many cells its curves stay within the spread of fp32's seeds, and where not."""
+    """One sentence per precision: in how many cells its curves stay within the spread of fp32's seeds, and where not; and how
+    wide that spread is, below which nothing can be seen."""
     table, sentences = precision_table(records), []
-    for precision, rows in table.groupby("precision", sort=False) if len(table) else ():
-        judged = rows[rows["two seeds apart"].notna()]
-        outside = [f"m = {row['m']}, K = {row['K']}{'' if row['policy'] == 'constant' else ', kµ'}" for _, row in judged[judged["within the spread"] == "no"].iterrows()]
-        text = f"{precision}: in {len(judged) - len(outside)} of {len(judged)} cells no further from fp32 than two seeds in fp32 are from each other"
-        sentences.append(text + (f"; further at {'; '.join(outside)}" if outside else "") + ".")
+    for precision, rows in table.groupby("precision", sort=False):
+        verdicts = rows["within the spread"]
+        judged = rows[~verdicts.str.startswith("not judged")]
+        outside = [f"m = {row['m']}, K = {row['K']}{'' if row['policy'] == 'constant' else ', kµ'} ({row['within the spread']})" for _, row in judged[judged["within the spread"] != "yes"].iterrows()]
+        if judged.empty:
+            sentences.append(f"{precision}: not judged, with one seed in fp32.")
+            continue
+        text = f"{precision}: in {len(judged) - len(outside)} of {len(judged)} cells every seed is no further from itself in fp32 than the two seeds in fp32 that are furthest apart"
+        sentences.append(text + (f"; not at {'; '.join(outside)}" if outside else "") + ".")
+    widest = table.loc[table["apart at most"].idxmax()] if table["apart at most"].notna().any() else None
+    if widest is not None:
+        sentences.append(f"Two seeds in fp32 are up to {table['apart at most'].min():.3f} to {widest['apart at most']:.3f} apart, the most at m = {widest['m']}, K = {widest['K']}: what is smaller cannot be seen there.")
     return "\n".join(sentences)
 
 

@@ -51,7 +51,7 @@ def controls(records: list[Record], beside: list[Record]) -> str:
         lost = row["the control"] == "diverged"
         best, gap = ("-", "-") if lost else (f"{row['best accuracy']:.4f}", f"{row['difference']:+.4f} ± {row['±']:.4f}")
         rows.append((row["m"], row["control"], row["against"], row["in common"], best, f"{row['of the other']:.4f}", gap, row["the control"]))
-    heads = ["m", "control", "against", "in common", "best accuracy", "of the other", "difference", "the control"]
+    heads = ["m", "control", "against", "in common", "best accuracy", "of the other", "difference", "outcome"]
     note = (
         "µ and the epochs are those of K = 1 and K = 5; each arm changes them as its name says. Compared is the best accuracy over as many evaluations of both arms. "
         "±: with one run of each, two standard errors of the two test accuracies, which know nothing of the spread between seeds; with several, the 95 % interval over the pairs."
@@ -62,13 +62,17 @@ def controls(records: list[Record], beside: list[Record]) -> str:
 def precision(records: list[Record], beside: list[Record]) -> str:
     """How far other precisions are from fp32, beside how far its seeds are from each other, and what ran."""
     everything = [*beside, *records]
+
+    def distances(row, mean, most):
+        return "-" if math.isnan(row[mean]) else f"{row[mean]:.4f}, {row[most]:.4f}"
+
     rows = [
-        (row["m"], row["K"], "µ" if row["policy"] == "constant" else "kµ", row["precision"], row["seeds"], f"{row['from fp32']:.4f}",
-         "-" if math.isnan(row["two seeds apart"]) else f"{row['two seeds apart']:.4f}", row["within the spread"],
+        (row["m"], row["K"], "µ" if row["policy"] == "constant" else "kµ", row["precision"], row["seeds"], distances(row, "from fp32", "at most"),
+         distances(row, "two seeds apart", "apart at most"), row["within the spread"],
          f"{row['curve']:+.4f} ± {row['± of the curve']:.4f}", f"{row['best accuracy']:+.4f} ± {row['± of the best']:.4f}")
         for _, row in precision_table(everything).iterrows()
     ]  # fmt: skip
-    heads = ["m", "K", "learning rate", "precision", "seeds", "from fp32, same seed", "two seeds in fp32, at most", "within the spread", "mean accuracy less fp32's", "best accuracy less fp32's"]
+    heads = ["m", "K", "learning rate", "precision", "seeds", "from fp32, same seed: mean, most", "two seeds in fp32: mean, most", "within the spread", "mean accuracy less fp32's", "best accuracy less fp32's"]
     note = (
         "Distances are those of two accuracy curves, the mean over the epochs. ±: the 95 % interval over the pairs of seeds; with fewer than three, no less than two standard errors of the two test accuracies."
     )

@@ -225,7 +225,7 @@ def environment(device: str | None, data_sha256: str, **more) -> dict:
         "python": platform.python_version(),
         **{name: _version(name) for name in packages},
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_modified": _git("status", "--porcelain", "--", "persist", "notebooks/cell.ipynb"),  # empty: as committed
+        "git_modified": _git("status", "--porcelain", "--", "persist", "notebooks/cell.ipynb", "benchmarks"),  # empty: as committed
         "data_sha256": data_sha256,
         **more,
     }

@@ -8,6 +8,7 @@ run, ratios are taken within a round; "a-b" beside them is their smallest and la
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -44,12 +45,25 @@ def load_benchmarks(folder) -> list[dict]:
             result = {**json.loads(path.read_bytes()), "name": path.stem}
             if result["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {result['schema']!r}, this version reads {SCHEMA}")
+            _check(result)
             for use in (lambda each: to_markdown([each]), draw_bars, draw_scale):  # all that is read of it is there
                 use(result)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, StopIteration) as error:
             raise BenchmarkError(f"{path} is not a benchmark's result: {type(error).__name__}: {error}") from None
         results.append(result)
     return results
+
+
+def _check(result):
+    """Raise ValueError where there are no measurements of a kind, or one that is no time."""
+    for part in ("workers", "samples", "layouts", "scale"):
+        if not result[part]:
+            raise ValueError(f"{part} is empty")
+        for sample in result[part]:
+            if not (math.isfinite(sample["seconds"]) and sample["seconds"] > 0):
+                raise ValueError(f"{part} holds the seconds {sample['seconds']!r}")
+    if not any(sample["pipeline"] == "resident" for sample in result["samples"]):
+        raise ValueError("samples holds none of resident")
 
 
 def rows(result: dict) -> list[dict]:
@@ -102,7 +116,7 @@ def describe(result: dict) -> str:
 
 def to_markdown(results: list[dict]) -> str:
     """The README's part on speed: a table with a row per device, m, K and precision; what it was measured on; the targets; the paper's claim."""
-    heads = ["device", "m", "K", "precision", "plain loop", "Lightning", "`loader`", "`resident`", "`resident` / plain", "s per epoch", "time(K)/time(1): `loader`", "`resident`", "of the floor"]
+    heads = ["device", "m", "K", "precision", "plain loop", "Lightning", "`loader`", "`resident`", "`resident` / plain", "`resident`: s per epoch", "time(K)/time(1): `loader`", "time(K)/time(1): `resident`", "`resident`: of the floor"]
     lines = [heads, ["---", *["---:"] * 2, "---", *["---:"] * 9]]
     for result in results:
         table = rows(result)
@@ -116,7 +130,7 @@ def to_markdown(results: list[dict]) -> str:
     text = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
     for result in results:
         text += ["", *(f"![{alt}]({PICTURES}/{result['name']}-{kind}.png)" for kind, alt in (("bars", "Gradients per second"), ("scale", "Seconds per epoch")))]
-        text += ["", what_ran(result), "", *(f"- {line}" for line in (*targets(result), without_workers(result), channels_last(result), *paper_claim(result)))]
+        text += ["", what_ran(result), "", *(f"- {line}" for line in (*targets(result), without_workers(result), channels_last(result), repeated(result), *paper_claim(result)))]
     return "\n".join([*text, ""])
 
 
@@ -128,13 +142,13 @@ def what_ran(result: dict) -> str:
     tried = sorted({sample["workers"] for sample in result["workers"]} - {0})
     slices = "Whole epochs" if where["cuda"] else f"Slices of some {_slice(result['samples']):,} gradients, seconds per epoch extrapolated from them"
     other = result["other_work"]
-    busy = "" if other is None else f" Other work kept {other:.2f} cores busy meanwhile." if other >= 0.1 else " The machine was idle otherwise."
+    busy = "" if other is None else f" Other work kept {other:.2f} cores busy meanwhile." if other >= 0.1 else " No other process was busy meanwhile."
     return (
         f"{'**A trial with a tiny network: its numbers mean nothing.** ' if result['quick'] else ''}"
         f"{_device(result)}, torch {where['torch']}. Reduced AlexNet, width {cell['width']:g}, padding '{cell['padding']}', {result['flops_per_gradient'] / 1e9:.2f} GFLOP per gradient, CIFAR-10. "
         f"In gradients per second: examples evaluated for a gradient, K times those loaded. {slices}; medians over {n} rounds that measured everything in turn, in another order each; in brackets the smallest and the largest. "
         f"DataLoader workers: {', '.join(f'{w} at m = {m}' for m, w in sorted(workers.items()))}, {'the fastest of ' + ', '.join(map(str, tried)) + ' for the plain loop' if len(tried) > 1 else 'for want of cores no other number was tried'}. "
-        f"The floor is the time of the same operations as matrix products, at {_peaks(result)}; a convolution may need fewer. {_bytes(result)}{busy}"
+        f"The floor is the time of the same operations as matrix products, at {_peaks(result)}; a convolution may need fewer, or have a faster routine. {_bytes(result)}{busy}"
     )
 
 
@@ -176,6 +190,21 @@ def channels_last(result: dict) -> str:
         seconds = {(s["round"], s["layout"]): s["seconds"] for s in result["layouts"] if s["m"] == m}
         ratios.append(f"{_spread([seconds[n, 'nchw'] / taken for (n, layout), taken in seconds.items() if layout == 'channels_last'], 2)} at m = {m}")
     return f"In channels-last memory `resident` is this many times as fast as in NCHW (fp32, K = 1): {', '.join(ratios)}."
+
+
+def repeated(result: dict) -> str:
+    """How far measurements of one thing differ within a run: resident, fp32, K = 1 in the parts that have it, each with its rounds."""
+    parts = ("workers", "samples", "layouts", "scale")
+    lines = []
+    for m in sorted({sample["m"] for sample in result["samples"]}):
+        seconds = [
+            _seconds_per_epoch(s)
+            for part in parts for s in result[part]
+            if (s["pipeline"], s["precision"], s["m"], s["K"]) == ("resident", "fp32", m, 1) and s.get("kind") != "epoch" and s.get("layout") != "nchw"
+        ]  # fmt: skip
+        if seconds:
+            lines.append(f"{_spread(seconds, 1)} at m = {m} (n = {len(seconds)})")
+    return f"How far one thing measured again differs, seconds per epoch of `resident` with K = 1 in all parts of the run: {', '.join(lines)}."
 
 
 def paper_claim(result: dict) -> list[str]:
@@ -275,8 +304,8 @@ def _peaks(result) -> str:
 def _bytes(result) -> str:
     """Where an iteration's bytes take longer than its operations."""
     bound = [f"m = {each['m']} in {each['precision']}" for each in result["bytes"] if floor_rate(result, each["m"], each["precision"]) == _byte_rate(result, each["m"], each["precision"])]
-    where = f"that takes longer, and is the floor, at {', '.join(bound)}" if bound else "that takes less, at every m"
-    return f"Weights and activations move at the {result['copy']['bytes_per_second'] / 1e9:,.0f} GB/s of a copy of {result['copy']['mebibytes']} MiB: {where}."
+    where = f"that takes longer, and is taken as the floor, at {', '.join(bound)}" if bound else "that takes less, at every m"
+    return f"Weights and activations, where no cache keeps any, move at the {result['copy']['bytes_per_second'] / 1e9:,.0f} GB/s of a copy of {result['copy']['mebibytes']} MiB: {where}."
 
 
 def _caption(result, samples) -> str:

@@ -151,7 +151,7 @@ def estimate_seconds(cell: Cell, *, data_root=None, device=None, budget: float =
     on a throwaway model."""
     device = resolve_device(device)
     data = datasets.load(cell, data_root)
-    with _arithmetic(cell.precision):
+    with _arithmetic(cell.precision), kept_memory():
         model = build_model(cell).to(device, memory_format=torch.channels_last)
         optimizer = build_optimizer(cell, model)
         few = data.train.take(range(cell.m))

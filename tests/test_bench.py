@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from persist.speed import PIPELINES, BenchmarkError, channels_last, describe, draw_bars, draw_scale, load_benchmarks, main, paper_claim, rows, targets, to_markdown, without_workers
+from persist.speed import PIPELINES, BenchmarkError, channels_last, describe, draw_bars, draw_scale, load_benchmarks, main, paper_claim, repeated, rows, targets, to_markdown, without_workers
 
 SECONDS = {"plain": 4.0, "lightning": 5.0, "loader": 3.0, "resident": 2.0}  # of a slice with K = 1, in round 0
 
@@ -38,11 +38,11 @@ def made_up(cuda=None, precisions=("fp32",)):
         "schema": 1, "quick": False, "name": "some",
         "environment": {"device": "Some GPU" if cuda else "Some CPU", "cuda": cuda, "threads": 2, "torch": "2.14.1"},
         "cell": {"width": 1.0, "padding": "alexnet"}, "flops_per_gradient": 10**9,
-        "workers": [{"round": n, "pipeline": p, "m": m, "workers": w, "seconds": s * (1 + n)} for n in (0, 1) for m in (32, 512) for p, w, s in (("plain", 0, 3.0), ("plain", 2, 4.0), ("resident", 0, 2.0))],
+        "workers": [{"round": n, "pipeline": p, "precision": "fp32" if p == "resident" else "default", "m": m, "K": 1, "workers": w, "gradients": 1024, "seconds": s * (1 + n)} for n in (0, 1) for m in (32, 512) for p, w, s in (("plain", 0, 3.0), ("plain", 2, 4.0), ("resident", 0, 2.0))],
         "matmul": [{"precision": p, "n": 2048, "flops_per_second": f} for p in precisions for f in (0.8e12, 1e12)],
         "copy": {"mebibytes": 256, "bytes_per_second": 4e10},
         "bytes": [{"m": m, "precision": p, "bytes": 10**6 * m} for m in (32, 256, 512) for p in precisions],  # 40,000 gradients per second: does not bind
-        "layouts": [{"round": n, "layout": layout, "m": m, "seconds": s * (1 + n)} for n in (0, 1) for m in (32, 512) for layout, s in (("channels_last", 2.0), ("nchw", 2.5))],
+        "layouts": [{"round": n, "layout": layout, "pipeline": "resident", "precision": "fp32", "m": m, "K": 1, "gradients": 1024, "seconds": s * (1 + n)} for n in (0, 1) for m in (32, 512) for layout, s in (("channels_last", 2.0), ("nchw", 2.5))],
         "samples": samples,
         "check": {"iterations": 10, "largest_change": 0.008, "largest_difference": {"lightning": 1e-8, "loader fp32": 2e-8, "resident fp32": 3e-8}},
         "profile": {"m": 32, "K": 1, "iterations": 10, "seconds": 10.0, "forward": 3.0, "backward": 6.0, "update": 0.8, "overhead": 0.02},
@@ -76,7 +76,7 @@ def test_where_the_bytes_take_longer_they_are_the_floor():
     result = copy.deepcopy(RESULT)
     result["bytes"][2]["bytes"] = 512 * 10**8  # at 4e10 bytes per second 400 gradients per second; the operations allow 1000
     assert {r["m"]: r["floor"] for r in rows(result) if (r["K"], r["pipeline"]) == (1, "resident")} == pytest.approx({32: 0.256, 256: 0.256, 512: 0.64})
-    assert "40 GB/s of a copy of 256 MiB: that takes longer, and is the floor, at m = 512 in fp32." in to_markdown([result])
+    assert "40 GB/s of a copy of 256 MiB: that takes longer, and is taken as the floor, at m = 512 in fp32." in to_markdown([result])
     assert "that takes less, at every m." in to_markdown([RESULT])
 
 
@@ -86,7 +86,7 @@ def test_the_readmes_table_and_sentences():
     assert "| Some CPU, 2 threads | 32 | 5 | fp32 | 160 | 128 | 213 | 320 | 2.00 | 781.2 | 4.00 | 4.00 | 0.32 |" in text
     assert text.count("| Some CPU") == 6 and text.count("not measured yet") == 4
     assert "not measured yet" not in to_markdown([made_up("13.0")])
-    assert "2 at m = 32" in text and "The machine was idle otherwise." in text and "extrapolated" in text
+    assert "2 at m = 32" in text and "No other process was busy meanwhile." in text and "extrapolated" in text
     for picture in ("bars", "scale"):
         assert f"(figures/bench/some-{picture}.png)" in text
     assert "Other work kept 1.50 cores busy" in to_markdown([{**RESULT, "other_work": 1.5}])
@@ -115,6 +115,20 @@ def test_the_plain_loop_without_workers_is_told_too():
 def test_what_channels_last_memory_gains_is_told():
     assert channels_last(RESULT) == "In channels-last memory `resident` is this many times as fast as in NCHW (fp32, K = 1): 1.25 at m = 32, 1.25 at m = 512."
     assert channels_last(RESULT) in to_markdown([RESULT])
+
+
+def test_how_far_one_thing_measured_again_differs():
+    # m = 32: twice in the rounds before the table's, three times in it, twice in layouts (2, 4, 6 seconds for 1024 gradients), twice in scale (100 and 200 s per epoch)
+    assert repeated(RESULT).endswith("in all parts of the run: 195.3 (97.7-293.0) at m = 32 (n = 9), 195.3 (97.7-293.0) at m = 256 (n = 3), 195.3 (97.7-293.0) at m = 512 (n = 7).")
+
+
+@pytest.mark.parametrize("change, message", [({"layouts": []}, "layouts is empty"), ({"samples": [{**RESULT["samples"][0], "seconds": -1.0}]}, "samples holds the seconds -1.0"),
+                                             ({"workers": [{**RESULT["workers"][0], "seconds": float("nan")}]}, "workers holds the seconds nan"),
+                                             ({"samples": [s for s in RESULT["samples"] if s["pipeline"] != "resident"]}, "samples holds none of resident")])  # fmt: skip
+def test_what_is_no_measurement_is_refused_by_name(tmp_path, change, message):
+    (tmp_path / "some.json").write_text(json.dumps({**RESULT, **change}))
+    with pytest.raises(BenchmarkError, match=f"some.json is not a benchmark's result: ValueError: {message}"):
+        load_benchmarks(tmp_path)
 
 
 def test_the_papers_claim_beside_the_measured_ratios():
