@@ -21,6 +21,7 @@ except ValueError as error:
     raise WorkflowError(str(error))
 RUNS = f"runs/{NAME}"
 CELLS = {cell.name: cell for cell in GRID.cells}
+PRIORITY = {name: len(CELLS) - place for place, name in enumerate(CELLS)}  # the order of the grid: it has first what matters most
 PICTURES = {
     "notebooks/figures.ipynb": [f"figure{n}" for n in range(1, 6)],
     "notebooks/sweep.ipynb": ["sweep"],
@@ -29,13 +30,14 @@ PICTURES = {
     "notebooks/precision.ipynb": sorted({f"precision-m{cell.m}" + ("" if cell.lr_policy == "constant" else f"-{cell.lr_policy}") for cell in GRID.cells if cell.precision != "fp32"}),
 }[GRID.notebook]
 # The records of the grid beside it, if it has one: the folder with most of them, which if equal is that of those trained here
+BESIDE = "null"
 if GRID.beside:
     found = {folder: sum(Path(f"{folder}/{cell.name}.json").exists() for cell in BESIDE_CELLS) for folder in (f"runs/{GRID.beside}", f"results/{GRID.beside}")}
-    BESIDE = max(found, key=found.get) if any(found.values()) else "null"
+    BESIDE = max(found, key=found.get) if any(found.values()) else BESIDE
 # A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
 GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
 READ = f"papermill {GRID.notebook} {RUNS}/{Path(GRID.notebook).name} -p grid grids/{NAME}.yaml -p records_dir {RUNS} -p figures_dir {RUNS} --log-level ERROR --no-progress-bar"
-if GRID.beside:
+if GRID.notebook != "notebooks/sweep.ipynb":  # a sweep has nothing beside it
     READ += f" -y 'beside_dir: {BESIDE}'"
 
 
@@ -55,6 +57,7 @@ rule cell:
         f"{RUNS}/notebooks/{{name}}.ipynb",
     params:
         fields=lambda wildcards: yaml.safe_dump(CELLS[wildcards.name].as_dict(), default_flow_style=True, width=10_000).strip(),
+    priority: lambda wildcards: PRIORITY[wildcards.name]
     # all cores, hence one cell at a time: cells side by side would spoil each other's times (on a cluster, where each has
     # cores and a GPU to itself, profiles/slurm says how many cores)
     threads: lambda wildcards: workflow.cores

@@ -86,8 +86,8 @@ def _judge(ours, fp32, furthest, spread) -> str:
 
 
 def describe_precision(records: list[Record]) -> str:
-    """One sentence per precision: in how many cells its curves stay within the spread of fp32's seeds, and where not; and how
-    wide that spread is, below which nothing can be seen."""
+    """One sentence per precision: in how many cells its curves stay within the spread of fp32's seeds, and where not; how wide
+    that spread is, below which nothing can be seen; and which cells have no fp32 to be compared with."""
     table, sentences = precision_table(records), []
     for precision, rows in table.groupby("precision", sort=False):
         verdicts = rows["within the spread"]
@@ -101,6 +101,9 @@ def describe_precision(records: list[Record]) -> str:
     widest = table.loc[table["apart at most"].idxmax()] if table["apart at most"].notna().any() else None
     if widest is not None:
         sentences.append(f"Two seeds in fp32 are up to {table['apart at most'].min():.3f} to {widest['apart at most']:.3f} apart, the most at m = {widest['m']}, K = {widest['K']}: what is smaller cannot be seen there.")
+    cells = {record.cell for record in records}
+    if alone := sorted(cell.name for cell in cells if dataclasses.replace(cell, precision="fp32") not in cells):
+        sentences.append(f"Not compared, without a record in fp32: {', '.join(alone)}.")
     return "\n".join(sentences)
 
 

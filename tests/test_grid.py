@@ -57,9 +57,8 @@ def test_another_notebook_reads_a_grid_that_names_it(workshop, grid, pictures):
     """Its records are there already; those of the grid beside it come from results/ where none were trained here."""
     for cell in load_grid(workshop / f"grids/{grid}.yaml").cells:
         make_record(cell).save(workshop / f"runs/{grid}/{cell.name}.json")
-    for beside in ("reduced", "preview"):
-        for cell in load_grid(workshop / f"grids/{beside}.yaml").cells:
-            make_record(cell).save(workshop / f"results/{beside}/{cell.name}.json")
+    for cell in load_grid(workshop / "grids/reduced.yaml").cells:
+        make_record(cell).save(workshop / f"results/reduced/{cell.name}.json")
     run = reproduce(workshop, grid)
     assert run.returncode == 0, run.stderr
     assert all((workshop / f"runs/{grid}/{picture}.{s}").stat().st_size > 10_000 for picture in pictures for s in ("png", "svg"))
@@ -89,6 +88,14 @@ def test_the_records_beside_come_from_the_folder_that_has_most_of_them(workshop)
     for cell in cells:
         make_record(cell).save(workshop / f"runs/reduced/{cell.name}.json")
     assert beside() == "runs/reduced"
+
+
+def test_a_grid_without_one_beside_it_reads_no_other_records(workshop):
+    """Not those that the notebook reads where it is opened by hand."""
+    (workshop / "grids/alone.yaml").write_text(f"base: {TINY}\nnotebook: notebooks/controls.ipynb\ncells: [{{m: 32, K: 5, reuse: spaced}}]\n")
+    command = ["snakemake", "--workflow-profile", "profiles/default", "--config", "grid=alone", "--dry-run", "--printshellcmds", "--quiet", "host"]
+    run = subprocess.run(command, cwd=workshop, capture_output=True, text=True)
+    assert run.returncode == 0 and "notebooks/controls.ipynb" in run.stdout + run.stderr and "-y 'beside_dir: null'" in run.stdout + run.stderr
 
 
 def test_where_nothing_can_be_drawn_the_failures_are_told_all_the_same(workshop):

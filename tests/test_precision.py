@@ -55,6 +55,10 @@ def test_what_stands_alone_is_left_out():
     for use in (precisions, precision_table, describe_precision, draw_precision):
         with pytest.raises(ValueError, match="no cell is recorded in fp32 and in another precision"):
             use([*FP32, run("bf16", 0, 0.5, K=5)])
+    lonely = run("bf16", 0, 0.5, K=5)
+    assert describe_precision([*FP32, *CLOSE, lonely]).endswith(f"\nNot compared, without a record in fp32: {lonely.cell.name}.")
+    another_seed = run("bf16", 7, 0.5)
+    assert describe_precision([*FP32, *CLOSE, another_seed]).endswith(f": {another_seed.cell.name}.") and "Not compared" not in describe_precision([*FP32, *CLOSE])
 
 
 def test_a_record_given_twice_counts_once_and_two_of_one_cell_are_refused():

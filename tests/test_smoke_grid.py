@@ -27,6 +27,12 @@ def test_the_smoke_grid_from_nothing(smoke, project):
     assert {p.stem for p in notebooks} == {r.cell.name for r in records}
 
 
+def test_cells_are_trained_in_the_order_of_the_grid(smoke):
+    folder, _ = smoke
+    written = sorted((folder / "runs/smoke").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    assert [path.stem for path in written] == [cell.name for cell in load_grid(folder / "grids/smoke.yaml").cells]
+
+
 def test_progress_is_visible_while_it_runs(smoke):
     output = smoke[1].stdout + smoke[1].stderr
     assert "smoke: 0 of 15 cells done, 1 starts now, 14 left" in output
