@@ -103,8 +103,13 @@ def test_targets_that_are_reached_and_that_are_not():
         sample["seconds"] *= 1.6 if sample["pipeline"] == "resident" else 1
     slow["profile"]["overhead"] = 0.05
     assert "**not reached**, 1.25" in targets(slow)[0] and ": reached, 1.25" in targets(slow)[1] and "**not reached**, 5.0%" in targets(slow)[2]
+    assert targets(slow)[0].endswith("With its own rate at m = 512, where what an iteration costs beside its examples weighs least, it would be 1.25 times as fast.")
+    fast = copy.deepcopy(slow)
+    for sample in fast["samples"]:
+        sample["seconds"] /= 2 if (sample["pipeline"], sample["m"]) == ("resident", 512) else 1
+    assert "it would be 2.50 times as fast" in targets(fast)[0] and "With its own rate" not in targets(slow)[1] + targets(RESULT)[0]
     gpu = targets(made_up("13.0", ("fp32", "bf16")))
-    assert [line[:14] for line in gpu[:2]] == ["m = 32, bf16: ", "m = 32, fp32: "] and "at least 4 times" in gpu[0] and "**not reached**" in gpu[1]
+    assert [line[:14] for line in gpu[:2]] == ["m = 32, bf16: ", "m = 32, fp32: "] and "at least 4 times" in gpu[0] and "**not reached**" in gpu[1] and "With its own rate" not in gpu[1]
     assert any("reached, 97.0%" in line for line in gpu)
 
 
