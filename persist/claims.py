@@ -176,6 +176,7 @@ def all_of(answers) -> bool | None:
 
 
 def faster(runs):
+    """Where K = 1 still rises in its last epoch, what it has reached by then is what the others must reach sooner."""
     ratios = {}
     for m in (256, 512):
         goal = reaching(runs.mean(best_accuracy, m, 1), "train_seconds")
@@ -185,6 +186,7 @@ def faster(runs):
 
 
 def faster_per_epoch(runs):
+    """As faster(), in epochs."""
     ratios = {}
     for m in (256, 512):
         goal = reaching(runs.mean(best_accuracy, m, 1), "epoch")
@@ -232,8 +234,11 @@ def time_ratio(m, low, high):
 
 
 def same_time_to_best(runs):
+    timed = runs.timed(32, (1, 5))
+    if rising := [K for K, of_K in timed.items() if any(best_epoch(run) == run.cell.epochs for run in of_K)]:
+        raise Undecided(f"the accuracy is at its best in the last epoch for K = {', '.join(map(str, rising))}: more epochs may give a better one")
     ratio = runs.time_ratio(32, 5, seconds_to_best, seconds_to_best)
-    return 2 / 3 <= ratio <= 3 / 2, f"K = 5 takes {ratio:.2f} times as long to its best as K = 1 ({_seeds(len(runs.timed(32, (1, 5))[5]))})"
+    return 2 / 3 <= ratio <= 3 / 2, f"K = 5 takes {ratio:.2f} times as long to its best as K = 1 ({_seeds(len(timed[5]))})"
 
 
 def better_per_epoch(runs):
@@ -311,7 +316,7 @@ CLAIMS = (
     Claim("m32-ratio", "Figure 1", "m = 32: K = 5 takes about 3 times as long as K = 1, not 5: from 2.4 to 3.6 times", time_ratio(32, 2.4, 3.6)),
     Claim("m32-best-K5", "Figure 1", "m = 32, K = 5: best accuracy 0.64450 at about epoch 30: within 2 standard errors and 10 epochs", quoted_best(5, 0.64450, 30), absolute=True),
     Claim("m32-best-K1", "Figure 1", "m = 32, K = 1: best accuracy 0.63640 at about epoch 80: within 2 standard errors and 10 epochs", quoted_best(1, 0.63640, 80), used_for_choice=True, absolute=True),
-    Claim("m32-same-time", "Figure 1", "m = 32: K = 1 and 5 take about the same time to their best accuracy: from 2/3 to 3/2", same_time_to_best),
+    Claim("m32-same-time", "Figure 1", "m = 32: K = 1 and 5 take about the same time to their best accuracy: from 2/3 to 3/2 (undecided while it is that of the last epoch)", same_time_to_best),
     Claim("m32-overfitting", "Figure 1", "m = 32: in loss, larger K overfits earlier in epochs: the epoch of the lowest loss falls with K", overfits_earlier),
     Claim("m32-overfitting-time", "Figure 1", "m = 32: in loss, larger K overfits earlier in time: the second of the lowest loss falls with K", overfits_earlier_in_time),
     Claim("m256-overfitting", "Figure 2", "m = 256: overfitting is much less marked: with K = 5 the loss rises from its lowest by at most half as much as at m = 32", overfits_less),

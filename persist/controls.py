@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from persist.compare import COMPARABLE, accuracy_gap, best_accuracy, common_seeds, describe_pairs, final_accuracy
-from persist.figures import PANELS, caption, draw_curve, warn_of_shared
+from persist.figures import PANELS, best, caption, describe_seconds, draw_curve, timed
 from persist.record import Record
 
 # Arm -> (K, reuse, policy, rate / mu, epochs / base epochs), its colour, its line.
@@ -85,8 +85,9 @@ def comparison_table(controls: list[Record], beside: list[Record]) -> pd.DataFra
     return pd.DataFrame(rows).round(4)
 
 
-def _by(row) -> str:
-    return "" if row["the control"] == "diverged" else f" ({row['difference']:+.4f} ± {row['±']:.4f})"
+def _by(row, name_pairs: bool) -> str:
+    pairs = f", {describe_pairs(row['pairs'])}" if name_pairs else ""
+    return "" if row["the control"] == "diverged" else f" ({row['difference']:+.4f} ± {row['±']:.4f}{pairs})"
 
 
 def best_of_as_many(epochs: int):
@@ -106,13 +107,15 @@ def describe_controls(controls: list[Record], beside: list[Record]) -> str:
         return ""
     paragraphs = []
     for m, rows in table.groupby("m"):
-        sentences = []
+        sentences, same = [], rows["pairs"].nunique() == 1
+        n = describe_pairs(rows["pairs"].iloc[0])
+        head = f"m = {m} ({n}{' of each arm' if n == 'one run' else ''})" if same else f"m = {m}"
         for other, against in rows.groupby("against", sort=False):
-            items = [f"{row['control']} {row['the control']}{_by(row)}" for _, row in against.iterrows()]
+            items = [f"{row['control']} {row['the control']}{_by(row, not same)}" for _, row in against.iterrows()]
             sentences.append(f"Against {other}: " + "; ".join(items))
         text = ". ".join([*sentences, *_conclusions(rows)])
         missing = sorted(set(ARMS) - set(arms(controls, beside, m)))
-        paragraphs.append(f"m = {m} ({describe_pairs(int(rows['pairs'].min()))} of each arm). {text}." + (f" No record of {', '.join(missing)}." if missing else ""))
+        paragraphs.append(f"{head}. {text}." + (f" No record of {', '.join(missing)}." if missing else ""))
     return "\n\n".join(paragraphs)
 
 
@@ -124,11 +127,12 @@ def _conclusions(rows) -> list[str]:
         against = rows[rows["control"].isin(controls)]
         if len(against) < len(controls):
             continue
-        match, open_ = ([*against.loc[mask, "control"]] for mask in (against["matches"], ~against["matches"] & against["the control"].eq("is not told apart")))
+        named = against["control"] + against["pairs"].map(lambda pairs: f" ({describe_pairs(pairs)})")
+        match, open_ = ([*named[mask]] for mask in (against["matches"], ~against["matches"] & against["the control"].eq("is not told apart")))
         if match:
             found.append(f"With as many gradient evaluations, {' and '.join(match)} {'does' if len(match) == 1 else 'do'} as well as {reuse}: its gain takes no consecutive reuse")
         elif not open_:
-            found.append(f"With as many gradient evaluations, nothing tried without consecutive reuse does as well as {reuse}")
+            found.append(f"With as many gradient evaluations, nothing tried without consecutive reuse does as well as {reuse} ({describe_pairs(against['pairs'].min())})")
     return found
 
 
@@ -169,17 +173,18 @@ def _words(runs, gap) -> str:
 def _draw(title, found) -> Figure:
     figure = Figure(figsize=(16, 7.6), dpi=64, layout="constrained")  # of what a notebook shows; save() has its own
     axes = figure.subplots(2, len(AXES), sharey="row", sharex="col")
+    seconds = timed(found)
     for row, (quantity, ylabel) in zip(axes, PANELS):
         for ax, (clock, _) in zip(row, AXES):
             for name, runs in found.items():
                 _, color, line = ARMS[name]
-                draw_curve(ax, runs, clock, quantity, color, line)
+                draw_curve(ax, seconds[name] if clock == "train_seconds" else runs, clock, quantity, color, line, top=best(runs))
         row[0].set_ylabel(ylabel.format("test set"))
     for ax, (_, xlabel) in zip(axes[1], AXES):
         ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
-    warn_of_shared(axes[0, -1], [run for runs in found.values() for run in runs])
+    describe_seconds(axes[0, -1], found, seconds)
     lines = [Line2D([], [], color=ARMS[name][1], ls=ARMS[name][2], label=_legend(name, of_arm)) for name, of_arm in found.items()]
     figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=4, frameon=False, handlelength=3)
     base = caption(found) + " Epochs and µ are the base's: each arm changes them as its name says."

@@ -48,10 +48,10 @@ class Explorer:
         return [run for run in self.runs if run.cell.dataset == self.cell.dataset]
 
     def recorded(self, cell: Cell | None = None) -> list:
-        """The recorded runs of the grid with the same m and policy (and K = 1, which both policies share)."""
+        """The recorded runs of the grid with the same m, policy (and K = 1, which both policies share) and seed."""
         cell = cell or self.cell
         records = self._records(cell.dataset)
-        return [r for r in records if r.cell.m == cell.m and (r.cell.lr_policy == cell.lr_policy or r.cell.K == 1)]
+        return [r for r in records if (r.cell.m, r.cell.seed) == (cell.m, cell.seed) and (r.cell.lr_policy == cell.lr_policy or r.cell.K == 1)]
 
     def train(self, **choice) -> Run:
         """Train one more cell, with progress in a line per epoch and its curves over the others at the end."""

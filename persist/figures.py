@@ -74,9 +74,9 @@ def other_figures(records: list[Record]) -> dict[str, Figure]:
 
 
 def varying(records: list[Record]) -> list[str]:
-    """The fields of Cell, but for m, K and the policy, in which the records differ: what their tables must tell."""
+    """The fields of Cell, but for m, K, the policy and the seed, in which the records differ: what their tables must tell."""
     cells = [record.cell.as_dict() for record in records]
-    return [f for f in Cell.fields() if f not in ("m", "K", "lr_policy") and len({cell[f] for cell in cells}) > 1]
+    return [f for f in Cell.fields() if f not in ("m", "K", "lr_policy", "seed") and len({cell[f] for cell in cells}) > 1]
 
 
 def draw_record(record: Record) -> Figure:
@@ -85,23 +85,37 @@ def draw_record(record: Record) -> Figure:
 
 
 def summary(records: list[Record]):
-    """One row per record: its cell, status, best and final accuracy, and what it cost (a pandas DataFrame)."""
+    """One row per cell with all of its seeds: best and final accuracy, the mean over the seeds, and what a run cost (a
+    pandas DataFrame)."""
     import pandas as pd
 
-    rows = []
-    for record in records:
-        accuracy, epoch, seconds = best([record]) or (None, None, None)
-        cell, last = record.cell, record.history[-1]
+    def mean(values):
+        return statistics.fmean(values) if values and None not in values else None
+
+    rows, cells = [], dict(enumerate(by_cell(records)))
+    seconds = timed(cells)
+    for number, runs in cells.items():
+        cell, lasts, tops = runs[0].cell, [run.history[-1] for run in runs], [best([run]) or (None, None) for run in runs]
+        lost = sum(run.status == "diverged" for run in runs)
         rows.append(
             {
-                "m": cell.m, "K": cell.K, "policy": cell.lr_policy, **{f: getattr(cell, f) for f in varying(records)}, "status": record.status,
-                "best accuracy": accuracy, "at epoch": epoch, "at second": seconds and round(seconds, 1),
-                "final accuracy": last["test_accuracy"], "final loss": last["test_loss"],
-                "iterations": last["iterations"], "gradients": last["gradients"], "seconds": round(last["train_seconds"], 1),
+                "m": cell.m, "K": cell.K, "policy": cell.lr_policy, **{f: getattr(cell, f) for f in varying(records)}, "seeds": len(runs),
+                "status": "finished" if not lost else "diverged" if lost == len(runs) else f"{lost} of {len(runs)} diverged",
+                "best accuracy": mean([accuracy for accuracy, _ in tops]), "at epoch": mean([epoch for _, epoch in tops]),
+                **{f"final {name}": mean([last[f"test_{name}"] for last in lasts]) for name in ("accuracy", "loss")},
+                **{name: max(last[name] for last in lasts) for name in ("iterations", "gradients")},
+                "seconds": mean([run.history[-1]["train_seconds"] for run in seconds[number]]),
             }
         )  # fmt: skip
-    table = pd.DataFrame(rows).sort_values(["policy", "m", "K"], ignore_index=True, kind="stable")
-    return table.round({"final loss": 4})
+    return pd.DataFrame(rows).round({"best accuracy": 4, "at epoch": 1, "final accuracy": 4, "final loss": 4, "seconds": 1})
+
+
+def by_cell(records: list[Record]) -> list[list[Record]]:
+    """The records of each cell, all of its seeds together, in the order of the tables."""
+    found = {}
+    for record in sorted(records, key=lambda r: (r.cell.lr_policy, r.cell.m, r.cell.K, r.cell.name)):
+        found.setdefault(dataclasses.replace(record.cell, seed=0), []).append(record)
+    return list(found.values())
 
 
 def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]]:
@@ -120,15 +134,30 @@ def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]
     return {K: chosen.get(K, []) for K in sorted({*PAPER_K, *chosen})}
 
 
-def best(runs: list[Record]) -> tuple[float, int, float] | None:
-    """(accuracy, epoch, seconds) of the best epoch of the mean curve of runs; None where no epoch has an accuracy."""
-    top = _best_point(runs)
-    return top and (top["test_accuracy"], top["epoch"], top["train_seconds"])
-
-
-def _best_point(runs) -> dict | None:
+def best(runs: list[Record]) -> tuple[float, int] | None:
+    """(accuracy, epoch) of the best epoch, the first of equals, of the mean curve of runs; None where no epoch has an accuracy."""
     points = [p for p in mean_curve(runs) if p["test_accuracy"] is not None]
-    return max(points, key=lambda p: p["test_accuracy"], default=None)  # the first of equals
+    top = max(points, key=lambda p: p["test_accuracy"], default=None)
+    return top and (top["test_accuracy"], top["epoch"])
+
+
+def timed(curves: dict[object, list[Record]]) -> dict[object, list[Record]]:
+    """The same curves with those runs alone whose seconds can be compared: all on one kind of device with as many threads. Of several
+    such sets the one that has most of the curves; of these, one of runs that had the machine for themselves."""
+
+    def of(machine, alone):
+        return {key: [run for run in runs if _machine(run) == machine and not (alone and was_shared(run))] for key, runs in curves.items()}
+
+    def worth(found):
+        runs = [run for of_curve in found.values() for run in of_curve]
+        return sum(map(bool, found.values())), not any(map(was_shared, runs)), len(runs)
+
+    machines = sorted({_machine(run) for runs in curves.values() for run in runs})
+    return max((of(machine, alone) for machine in machines for alone in (True, False)), key=worth, default=curves)
+
+
+def _machine(run):
+    return run.environment["device"], run.environment["threads"]
 
 
 def mean_curve(runs: list[Record]) -> list[dict]:
@@ -151,7 +180,8 @@ def caption(curves: dict[int, list[Record]]) -> str:
             f"{describe_data(cell)}.",
             f"{describe_model(cell)}.",
             f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}, {', '.join(sorted({run.cell.precision for run in runs}))}.",
-            f"{describe_hardware(runs)}, torch {', '.join(sorted({run.environment['torch'] for run in runs}))}; {_runs_per_curve(curves)}; {deviation(cell)}.",
+            f"{describe_hardware(runs)}, torch {', '.join(sorted({run.environment['torch'] for run in runs}))}; {_runs_per_curve(curves)}.",
+            f"{deviation(cell).capitalize()}.",
             "Circle: the best accuracy over the epochs, chosen on the images it is shown for. Time is without evaluation.",
         ]
     )
@@ -221,6 +251,8 @@ def stacked(figure: Figure) -> Figure:
         ax.set_ylabel((top_left, bottom_left)[i // 2].get_ylabel())
     [legend] = figure.legends
     legend.set_ncols(1)
+    for text in legend.get_texts():
+        text.set_fontsize("small")
     legend.get_title().set(fontsize="large", text="\n".join(textwrap.wrap(legend.get_title().get_text(), 42)))
     lines = figure.get_supxlabel().split("\n")
     figure._supxlabel.set_text("\n".join(short for line in lines for short in textwrap.wrap(line, 58)))
@@ -235,23 +267,24 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
     """The four panels of the paper's figures. curves: K -> its runs, one per seed."""
     figure = Figure(figsize=(10, 7.6), layout="constrained")
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
+    seconds = timed(curves)
     for row, (quantity, ylabel) in zip(axes, PANELS):
         for ax, (clock, _) in zip(row, CLOCKS):
             for K, runs in sorted(curves.items()):
-                draw_curve(ax, runs, clock, quantity, *style(K))
+                draw_curve(ax, seconds[K] if clock == "train_seconds" else runs, clock, quantity, *style(K), top=best(runs))
         row[0].set_ylabel(ylabel.format(_evaluated_on(curves)))
     for ax, (_, xlabel) in zip(axes[1], CLOCKS):
         ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    _draw_legend(figure, title, curves)
-    warn_of_shared(axes[0, 0], [run for runs in curves.values() for run in runs])
+    _draw_legend(figure, title, curves, seconds)
+    describe_seconds(axes[0, 0], curves, seconds)
     figure.supxlabel(caption(curves), fontsize="small", ha="left", x=0.01)
     return figure
 
 
-def draw_curve(ax, runs: list[Record], clock: str, quantity: str, color: str, line):
+def draw_curve(ax, runs: list[Record], clock: str, quantity: str, color: str, line, top: tuple[float, int] | None = None):
     """One quantity of a record's history against another, of one run per seed, with their mean. A cross ends a run that
-    diverged; a circle marks the best accuracy."""
+    diverged; a circle is at the epoch of the best accuracy: top's, where these are only some of the runs."""
     for run in runs:
         points = [(e[clock], e[quantity]) for e in run.history if e[quantity] is not None]
         marker = "." if len(points) == 1 else None  # one epoch alone makes no line
@@ -261,33 +294,40 @@ def draw_curve(ax, runs: list[Record], clock: str, quantity: str, color: str, li
     if len(runs) > 1:
         points = [(p[clock], p[quantity]) for p in mean_curve(runs) if p[quantity] is not None]
         ax.plot(*zip(*points) if points else ((), ()), color=color, ls=line, lw=1.8)
-    if quantity == "test_accuracy" and (top := _best_point(runs)):
-        ax.plot(top[clock], top[quantity], marker="o", ms=7, mfc="none", mew=1.6, color=color)
+    if quantity == "test_accuracy" and runs and (top := top or best(runs)):
+        point = mean_curve(runs)[top[1] - 1]
+        ax.plot(point[clock], point[quantity], marker="o", ms=7, mfc="none", mew=1.6, color=color)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def warn_of_shared(ax, runs: list[Record]):
-    """A title for the panel over seconds, where its times say little."""
-    if shared := [run for run in runs if was_shared(run)]:
-        ax.set_title(f"other work ran on the machine during {_count(len(shared), 'run')}", fontsize="small", color="#B00020")
+def describe_seconds(ax, curves: dict[object, list[Record]], seconds: dict[object, list[Record]]):
+    """A title for the panel over seconds, where it shows fewer runs than the others, or where its times say little."""
+    shown, everything = ([run for runs in of_curve.values() for run in runs] for of_curve in (seconds, curves))
+    lines = [f"{len(shown)} of {_count(len(everything), 'run')}: {describe_hardware(shown)}"] if len(shown) < len(everything) else []
+    if shared := sum(map(was_shared, shown)):
+        lines.append(f"other work ran on the machine during {_count(shared, 'run')}")
+    ax.set_title("\n".join(lines), fontsize="small", color="#B00020" if shared else "#444444")
 
 
-def _draw_legend(figure, title, curves):
-    lines = [Line2D([], [], color=style(K)[0], ls=style(K)[1], label=_legend(K, runs)) for K, runs in sorted(curves.items())]
+def _draw_legend(figure, title, curves, seconds):
+    lines = [Line2D([], [], color=style(K)[0], ls=style(K)[1], label=_legend(K, runs, seconds[K])) for K, runs in sorted(curves.items())]
     columns = len(lines) if sum(len(line.get_label()) for line in lines) < 90 else 1
     # the title as the legend's: constrained layout makes no room for both above the panels
     figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=columns, frameon=False, handlelength=3)
 
 
-def _legend(K, runs) -> str:
+def _legend(K, runs, timed_runs) -> str:
     if not runs:
         return f"K = {K}: no record"
     diverged = [len(run.history) for run in runs if run.status == "diverged"]
     text = f"K = {K}"
     if top := best(runs):
-        accuracy, epoch, seconds = top
-        text += f": best {accuracy:.4f} at epoch {epoch}, {seconds:.{0 if seconds >= 10 else 1}f} s"
+        accuracy, epoch = top
+        text += f": best{'' if len(runs) == 1 else ' of the mean'} {accuracy:.4f} at epoch {epoch}"
+        if timed_runs:
+            seconds = mean_curve(timed_runs)[epoch - 1]["train_seconds"]
+            text += f", {seconds:.{0 if seconds >= 10 else 1}f} s"
     if diverged:
         text += f"; diverged in epoch {', '.join(map(str, diverged))}"
     return text

@@ -134,7 +134,7 @@ def _costs(name, run) -> dict:
     epochs = f"{done}" if done == cell.epochs else f"{done} of {cell.epochs}" + ("" if run.status == "training" else f", {run.status}")
     costs = dict(run=name, m=cell.m, K=cell.K, policy="µ" if cell.lr_policy == "constant" else "kµ", epochs=epochs) | {"µ": f"{cell.lr:g}"}
     if last:
-        accuracy, epoch, _ = best([run]) or (None, "", None)
+        accuracy, epoch = best([run]) or (None, "")
         costs |= {
             "seconds": f"{last['train_seconds']:.1f}", "iterations": f"{last['iterations']:,}", "distinct examples": f"{last['samples']:,}",
             "gradient evaluations": f"{last['gradients']:,}", "best accuracy": _accuracy(accuracy), "at epoch": f"{epoch}", "last accuracy": _accuracy(last["test_accuracy"]),

@@ -8,12 +8,13 @@ Between `<!-- table: NAME -->` and `<!-- end -->` stands the table of the record
 import argparse
 import math
 import re
+import statistics
 import sys
 from pathlib import Path
 
 from persist.cell import load_grid
 from persist.controls import comparison_table, describe_controls
-from persist.figures import best, describe_data, describe_hardware, describe_model, describe_step, varying
+from persist.figures import best, by_cell, describe_data, describe_hardware, describe_model, describe_step, timed, varying
 from persist.precision import describe_precision, precision_table, precisions
 from persist.readings import describe_reading, readings_table
 from persist.record import Record, RecordError, load_grid_records, was_shared, write_atomically
@@ -23,18 +24,41 @@ MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(records: list[Record]) -> str:
-    """A Markdown table, one row per record, and under it what ran."""
-    fields = varying(records)
-    heads = ["m", "K", "learning rate", *fields, "best test accuracy", "at epoch", "final test accuracy", "iterations", "seconds"]
+    """A Markdown table, one row per cell with all of its seeds, and under it what ran."""
+    fields, cells = varying(records), dict(enumerate(by_cell(records)))
+    most, of_time = max(map(len, cells.values())), timed(cells)
+    heads = ["m", "K", "learning rate", *fields, *(["seeds"] if most > 1 else []), "best test accuracy", "at epoch", "final test accuracy", "iterations", "seconds"]
     rows = []
-    for record in sorted(records, key=lambda r: (r.cell.lr_policy, r.cell.m, r.cell.K, r.cell.name)):
-        cell, last, top = record.cell, record.history[-1], best([record])
-        accuracy, epoch = (f"{top[0]:.4f}", top[1]) if top else ("-", "-")
-        final = f"{last['test_accuracy']:.4f}" if record.status == "finished" else f"diverged in epoch {last['epoch']}"
+    for number, runs in cells.items():
+        cell, tops = runs[0].cell, [best([run]) for run in runs]
+        tops = [] if None in tops else tops  # no mean of those that are left
+        lost = [run.history[-1] for run in runs if run.status == "diverged"]
+        final = mean_and_range([run.history[-1]["test_accuracy"] for run in runs], ".4f") if not lost else _diverged(lost, len(runs))
         rate = "µ" if cell.lr_policy == "constant" else "kµ"
-        special = [getattr(cell, field) for field in fields]
-        rows.append([cell.m, cell.K, rate, *special, accuracy, epoch, final, f"{last['iterations']:,}", f"{last['train_seconds']:.0f}"])
-    return f"{markdown(heads, rows)}\n{what_ran(records)}\n"
+        iterations = mean_and_range([run.history[-1]["iterations"] for run in runs], ",.0f")
+        seconds = mean_and_range([run.history[-1]["train_seconds"] for run in of_time[number]], ".0f")
+        rows.append(
+            [cell.m, cell.K, rate, *(getattr(cell, field) for field in fields), *([len(runs)] if most > 1 else []),
+             mean_and_range([accuracy for accuracy, _ in tops], ".4f"), mean_and_range([epoch for _, epoch in tops], ".0f"), final, iterations, seconds]
+        )  # fmt: skip
+    note = "One run per row." if most == 1 else "Means over the seeds, in brackets the smallest and the largest."
+    shown = [run for runs in of_time.values() for run in runs]
+    if len(shown) < len(records):
+        note += f" Seconds: of {len(shown)} of the {len(records)} runs, on {describe_hardware(shown)}{'' if any(map(was_shared, shown)) else ', with nothing else running'}."
+    return f"{markdown(heads, rows)}\n{what_ran(records, note)}\n"
+
+
+def mean_and_range(values, form) -> str:
+    """The mean, and in brackets the smallest and the largest where they differ; - of nothing."""
+    if not values:
+        return "-"
+    mean, low, high = (format(value, form) for value in (statistics.fmean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} ({low}-{high})"
+
+
+def _diverged(lost, n) -> str:
+    epochs = ", ".join(str(last["epoch"]) for last in lost)
+    return f"diverged in epoch {epochs}" + ("" if n == 1 else f" ({len(lost)} of {n} seeds)")
 
 
 def markdown(heads, rows) -> str:
@@ -50,11 +74,11 @@ def controls(records: list[Record], beside: list[Record]) -> str:
     for _, row in table.iterrows():
         lost = row["the control"] == "diverged"
         best, gap = ("-", "-") if lost else (f"{row['best accuracy']:.4f}", f"{row['difference']:+.4f} ± {row['±']:.4f}")
-        rows.append((row["m"], row["control"], row["against"], row["in common"], best, f"{row['of the other']:.4f}", gap, row["the control"]))
-    heads = ["m", "control", "against", "in common", "best accuracy", "of the other", "difference", "outcome"]
+        rows.append((row["m"], row["control"], row["against"], row["in common"], best, f"{row['of the other']:.4f}", gap, row["pairs"], row["the control"]))
+    heads = ["m", "control", "against", "in common", "best accuracy", "of the other", "difference", "n", "outcome"]
     note = (
-        "µ and the epochs are those of K = 1 and K = 5; each arm changes them as its name says. Compared is the best accuracy over as many evaluations of both arms. "
-        "±: with one run of each, two standard errors of the two test accuracies, which know nothing of the spread between seeds; with several, the 95 % interval over the pairs."
+        "µ and the epochs are those of K = 1 and K = 5; each arm changes them as its name says. Compared is the best accuracy over as many evaluations of both arms, the mean of the seeds that both have. "
+        "n: runs of each arm, paired by seed. ±: with one run of each, two standard errors of the two test accuracies, which know nothing of the spread between seeds; with several, the 95 % interval over the pairs."
     )
     return f"{markdown(heads, rows)}\n{describe_controls(records, beside)}\n\n{what_ran([*beside, *records], note)}\n"
 
@@ -108,7 +132,7 @@ def sweep(records: list[Record], beside: list[Record]) -> str:
 
 # The notebook that reads a grid's records -> its table in the README and in the report.
 TABLES = {
-    "notebooks/figures.ipynb": lambda records, beside: table(records),
+    "notebooks/figures.ipynb": lambda records, beside: table([*beside, *records]),
     "notebooks/sweep.ipynb": sweep,
     "notebooks/readings.ipynb": readings,
     "notebooks/controls.ipynb": controls,
@@ -123,8 +147,11 @@ def what_ran(records: list[Record], runs: str = "One run per row.") -> str:
         f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {', '.join(sorted({record.cell.precision for record in records}))}. "
         f"{describe_hardware(records)}, torch {', '.join(sorted({e['torch'] for e in environments}))}. {runs}"
     )
-    if any(was_shared(record) for record in records):
+    shared = sum(map(was_shared, records))
+    if shared == len(records):
         text += " Other work ran on the machine meanwhile: the seconds say little."
+    elif shared:
+        text += f" Other work ran on the machine during {shared} of the {len(records)} runs: their seconds say little."
     return text
 
 

@@ -189,11 +189,14 @@ def test_the_projects_grids(project):
     assert {"smoke", "preview", "reduced", "paper"} <= set(grids)
     for name in ("smoke", "preview", "reduced"):
         cells = grids[name].cells
-        assert len(cells) == 15 and {(c.m, c.K, c.lr_policy) for c in cells} == {
-            *((m, K, "constant") for m in (32, 256, 512) for K in (1, 2, 5)),
-            *((m, K, "kmu") for m in (32, 256, 512) for K in (2, 5)),
-        }
-        assert len({c.lr for c in cells}) == 1
+        for seed in {c.seed for c in cells}:
+            of_seed = [(c.m, c.K, c.lr_policy) for c in cells if c.seed == seed]
+            assert len(of_seed) == 15 and set(of_seed) == {
+                *((m, K, "constant") for m in (32, 256, 512) for K in (1, 2, 5)),
+                *((m, K, "kmu") for m in (32, 256, 512) for K in (2, 5)),
+            }
+        assert len({dataclasses.replace(c, m=1, K=1, lr_policy="constant", seed=0, epochs=1) for c in cells}) == 1
+    assert {c.seed for c in grids["reduced"].cells} == {0, 1, 2}
     for name in ("preview", "reduced"):
         assert all(c.epochs * c.minibatches >= 200 for c in grids[name].cells if c.m == 512 and c.K == 1)
     assert all(c.train_size is None and c.epochs == 100 and c.dataset == "cifar10" and c.width == 1 for c in grids["paper"].cells)

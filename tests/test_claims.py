@@ -127,6 +127,12 @@ def test_who_overfits_first_is_undecided_while_losses_still_fall():
     assert measured["verdict"] == "undecided" and measured["measured"] == "the loss still falls in the last epoch for K = 1, 2"
 
 
+def test_the_time_to_a_best_that_is_not_reached_yet_is_not_judged():
+    rising = as_the_paper_says(lambda m, K, policy, entry: entry.update(test_accuracy=0.3 + 0.003 * entry["epoch"]) if K == 1 else None)
+    measured = judge(BY_NAME["m32-same-time"], rising, "paper")
+    assert measured["verdict"] == "undecided" and measured["measured"] == "the accuracy is at its best in the last epoch for K = 1: more epochs may give a better one"
+
+
 @pytest.mark.parametrize("gain, verdict_of_one", [(0.05, "reproduced"), (0.008, "undecided"), (-0.03, "not reproduced")])
 def test_one_run_decides_only_what_its_test_set_tells_apart(gain, verdict_of_one):
     """Two tests of 10 000 images at about 60 % differ by chance by up to 0.014 (two standard errors)."""

@@ -165,6 +165,7 @@ def test_a_choice_comes_with_the_setting_of_its_grid(project):
     assert sorted((r.cell.K, r.cell.lr_policy) for r in kmu) == [(1, "constant"), (2, "kmu"), (5, "kmu")]
     other = explorer.choose(dataset="cifar10")
     assert (other.m, other.K, other.train_size, other.reduction, other.lr, other.epochs) == (256, 5, 10240, "sum", 0.0001, 12)
+    assert sorted((r.cell.K, r.cell.seed) for r in explorer.recorded(other)) == [(1, 0), (2, 0), (5, 0)], "of its own seed"
     assert explorer.recorded(explorer.choose(m=64)) == []
     for choice, message in ((dict(k=3), "unknown choice 'k': one chooses m, K, "), (dict(dataset="x"), "dataset must be one of 'digits', 'cifar10', not 'x'"), (dict(dataset=["a"]), "dataset must be one of 'digits', 'cifar10', not ['a']"), (dict(K=0), "K must be an int from 1")):
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -21,6 +21,18 @@ def test_every_picture_of_the_readme_is_there(project):
     assert len(links) > 8 and [link for link in links if not (project / link).exists()] == []
 
 
+def test_a_row_of_a_table_has_all_seeds_of_its_cell():
+    runs = [make_record(Cell(m=32, dataset="digits", epochs=3, seed=seed), accuracy=lambda e, s=seed: 0.5 + 0.1 * s + 0.01 * e * (s < 2), seconds=seed + 1, load=9.0 * (seed == 2)) for seed in range(3)]
+    text = table([*runs, make_record(Cell(m=512, dataset="digits", epochs=3), diverged_at=2)])
+    assert "| learning rate | seeds | best test accuracy |" in text
+    # seconds: of the two beside which nothing else ran
+    assert "| 32 | 1 | µ | 3 | 0.6200 (0.5300-0.7000) | 2 (1-3) | 0.6200 (0.5300-0.7000) | 135 | 4 (3-6) |" in text
+    assert "| 512 | 1 | µ | 1 | " in text and "| diverged in epoch 2 | 6 | 2 |" in text
+    assert "Means over the seeds, in brackets the smallest and the largest. Seconds: of 3 of the 4 runs, on Some GPU, with nothing else running. Other work ran on the machine during 1 of the 4 runs" in text
+    lost = table([runs[0], make_record(runs[1].cell, diverged_at=1)])
+    assert "| 2 | - | - | diverged in epoch 1 (1 of 2 seeds) |" in lost, "no mean of those that are left"
+
+
 def test_a_table_has_a_row_per_record_and_says_what_ran():
     records = [make_record(cell) for cell in CELLS[:3]] + [make_record(CELLS[3], diverged_at=1)]
     lines = table(records).splitlines()
@@ -42,7 +54,7 @@ def test_the_tables_of_controls_and_readings(project, tmp_path):
     lines = text.splitlines()
     [row] = [line for line in lines if line.startswith("| 32 | K = 1 with 5µ | K = 5 |")]
     assert row.endswith(("| is better |", "| is worse |", "| is not told apart |"))
-    assert any(line.startswith("m = 512 (one run of each arm). Against K = 5: K = 1 ") for line in lines)
+    assert any(line.startswith("m = 512. Against K = 5: K = 1 ") for line in lines)
     assert "| sum of the gradients, padding 'alexnet', inputs 'unit', one hidden layer | 512 | 1 | 10 | diverged in epoch 1 | not finite | 0.0000 |" in lines
     assert "5120 of the 50000 training images" in text and "10240 of the 50000 training images" in text
 
