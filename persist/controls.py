@@ -185,14 +185,15 @@ def _draw(title, found) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 200k
     describe_seconds(axes[0, -1], found, seconds)
-    lines = [Line2D([], [], color=ARMS[name][1], ls=ARMS[name][2], label=_legend(name, of_arm)) for name, of_arm in found.items()]
+    epochs = min((run.cell.epochs for runs in found.values() for run in runs), default=1)
+    lines = [Line2D([], [], color=ARMS[name][1], ls=ARMS[name][2], label=_legend(name, of_arm, best_of_as_many(epochs))) for name, of_arm in found.items()]
     figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=4, frameon=False, handlelength=3)
-    base = caption(found) + " Epochs and µ are the base's: each arm changes them as its name says."
+    base = caption(found) + " Epochs and µ are the base's: each arm changes them as its name says. Best: each run's, over as many evaluations in every arm."
     figure.supxlabel(base, fontsize="small", ha="left", x=0.01)
     return figure
 
 
-def _legend(name, runs) -> str:
+def _legend(name, runs, best) -> str:
     diverged = [len(run.history) for run in runs if run.status == "diverged"]
-    best = "" if len(diverged) == len(runs) else f": best {_mean(best_accuracy, runs):.4f}"
+    best = "" if len(diverged) == len(runs) else f": best {_mean(best, runs):.4f}" + ("" if len(runs) == 1 else f" (mean of {len(runs)})")
     return name + best + (f"; diverged in epoch {', '.join(map(str, diverged))}" if diverged else "")

@@ -93,10 +93,12 @@ def summary(records: list[Record]):
         return statistics.fmean(values) if values and None not in values else None
 
     rows, cells = [], dict(enumerate(by_cell(records)))
-    seconds = timed(cells)
+    seconds = timed_by_figure(cells)
     for number, runs in cells.items():
-        cell, lasts, tops = runs[0].cell, [run.history[-1] for run in runs], [best([run]) or (None, None) for run in runs]
+        cell, lasts = runs[0].cell, [run.history[-1] for run in runs]
         lost = sum(run.status == "diverged" for run in runs)
+        tops = [best([run]) if len(runs) == 1 or not lost else None for run in runs]  # no mean of those that are left
+        tops = [top or (None, None) for top in tops]
         rows.append(
             {
                 "m": cell.m, "K": cell.K, "policy": cell.lr_policy, **{f: getattr(cell, f) for f in varying(records)}, "seeds": len(runs),
@@ -142,22 +144,30 @@ def best(runs: list[Record]) -> tuple[float, int] | None:
 
 
 def timed(curves: dict[object, list[Record]]) -> dict[object, list[Record]]:
-    """The same curves with those runs alone whose seconds can be compared: all on one kind of device with as many threads. Of several
-    such sets the one that has most of the curves; of these, one of runs that had the machine for themselves."""
+    """The same curves with those runs alone whose seconds can be compared: all on one kind of device, with as many threads and the same
+    torch; of these, where a curve has any, those beside which no other work ran. Of several devices the one with the most curves."""
 
-    def of(machine, alone):
-        return {key: [run for run in runs if _machine(run) == machine and not (alone and was_shared(run))] for key, runs in curves.items()}
+    def of(machine):
+        mine = {key: [run for run in runs if _machine(run) == machine] for key, runs in curves.items()}
+        return {key: [run for run in runs if not was_shared(run)] or runs for key, runs in mine.items()}
 
     def worth(found):
-        runs = [run for of_curve in found.values() for run in of_curve]
-        return sum(map(bool, found.values())), not any(map(was_shared, runs)), len(runs)
+        return sum(map(bool, found.values())), sum(bool(runs) and not was_shared(runs[0]) for runs in found.values()), sum(map(len, found.values()))
 
     machines = sorted({_machine(run) for runs in curves.values() for run in runs})
-    return max((of(machine, alone) for machine in machines for alone in (True, False)), key=worth, default=curves)
+    return max(map(of, machines), key=worth, default=curves)
+
+
+def timed_by_figure(cells: dict[object, list[Record]]) -> dict[object, list[Record]]:
+    """timed() of the cells of a table, those of each m and policy by themselves."""
+    groups = {}
+    for key, runs in cells.items():
+        groups.setdefault((runs[0].cell.m, runs[0].cell.lr_policy), {})[key] = runs
+    return {key: runs for group in groups.values() for key, runs in timed(group).items()}
 
 
 def _machine(run):
-    return run.environment["device"], run.environment["threads"]
+    return run.environment["device"], run.environment["threads"], run.environment["torch"]
 
 
 def mean_curve(runs: list[Record]) -> list[dict]:
@@ -174,7 +184,7 @@ def caption(curves: dict[int, list[Record]]) -> str:
     runs = [run for of_K in curves.values() for run in of_K]
     if not runs:
         return "No record of this figure's cells."
-    cell = runs[0].cell
+    cell, most = runs[0].cell, max(map(len, curves.values()))
     return "\n".join(
         [
             f"{describe_data(cell)}.",
@@ -182,7 +192,7 @@ def caption(curves: dict[int, list[Record]]) -> str:
             f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}, {', '.join(sorted({run.cell.precision for run in runs}))}.",
             f"{describe_hardware(runs)}, torch {', '.join(sorted({run.environment['torch'] for run in runs}))}; {_runs_per_curve(curves)}.",
             f"{deviation(cell).capitalize()}.",
-            "Circle: the best accuracy over the epochs, chosen on the images it is shown for. Time is without evaluation.",
+            ("Circle: the best accuracy over the epochs, " if most == 1 else "Circle: the epoch with the best mean accuracy of all runs, ") + "chosen on the images it is shown for. Time is without evaluation.",
         ]
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from persist.cell import load_grid
 from persist.controls import comparison_table, describe_controls
-from persist.figures import best, by_cell, describe_data, describe_hardware, describe_model, describe_step, timed, varying
+from persist.figures import best, by_cell, describe_data, describe_hardware, describe_model, describe_step, timed_by_figure, varying
 from persist.precision import describe_precision, precision_table, precisions
 from persist.readings import describe_reading, readings_table
 from persist.record import Record, RecordError, load_grid_records, was_shared, write_atomically
@@ -26,22 +26,24 @@ MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def table(records: list[Record]) -> str:
     """A Markdown table, one row per cell with all of its seeds, and under it what ran."""
     fields, cells = varying(records), dict(enumerate(by_cell(records)))
-    most, of_time = max(map(len, cells.values())), timed(cells)
+    most, of_time = max(map(len, cells.values())), timed_by_figure(cells)
     heads = ["m", "K", "learning rate", *fields, *(["seeds"] if most > 1 else []), "best test accuracy", "at epoch", "final test accuracy", "iterations", "seconds"]
     rows = []
     for number, runs in cells.items():
         cell, tops = runs[0].cell, [best([run]) for run in runs]
-        tops = [] if None in tops else tops  # no mean of those that are left
         lost = [run.history[-1] for run in runs if run.status == "diverged"]
+        if None in tops or lost and len(runs) > 1:
+            tops = []  # no mean of those that are left
+        done = [run for run in of_time[number] if run.status == "finished"] or of_time[number]
         final = mean_and_range([run.history[-1]["test_accuracy"] for run in runs], ".4f") if not lost else _diverged(lost, len(runs))
         rate = "µ" if cell.lr_policy == "constant" else "kµ"
-        iterations = mean_and_range([run.history[-1]["iterations"] for run in runs], ",.0f")
-        seconds = mean_and_range([run.history[-1]["train_seconds"] for run in of_time[number]], ".0f")
+        iterations = f"{max(run.history[-1]['iterations'] for run in runs):,}"
+        seconds = mean_and_range([run.history[-1]["train_seconds"] for run in done], ".0f")
         rows.append(
             [cell.m, cell.K, rate, *(getattr(cell, field) for field in fields), *([len(runs)] if most > 1 else []),
              mean_and_range([accuracy for accuracy, _ in tops], ".4f"), mean_and_range([epoch for _, epoch in tops], ".0f"), final, iterations, seconds]
         )  # fmt: skip
-    note = "One run per row." if most == 1 else "Means over the seeds, in brackets the smallest and the largest."
+    note = "One run per row." if most == 1 else "Means over the seeds, in brackets the smallest and the largest; the best is that of each run, where the figures mark that of the mean."
     shown = [run for runs in of_time.values() for run in runs]
     if len(shown) < len(records):
         note += f" Seconds: of {len(shown)} of the {len(records)} runs, on {describe_hardware(shown)}{'' if any(map(was_shared, shown)) else ', with nothing else running'}."
@@ -147,6 +149,9 @@ def what_ran(records: list[Record], runs: str = "One run per row.") -> str:
         f"{describe_data(cell)}. {describe_model(cell)}. {describe_step(cell)}; {', '.join(sorted({record.cell.precision for record in records}))}. "
         f"{describe_hardware(records)}, torch {', '.join(sorted({e['torch'] for e in environments}))}. {runs}"
     )
+    codes = {e.get("code") for e in environments}
+    if len(codes) > 1:
+        text += f" Recorded with {len(codes)} versions of the code."
     shared = sum(map(was_shared, records))
     if shared == len(records):
         text += " Other work ran on the machine meanwhile: the seconds say little."

@@ -175,7 +175,8 @@ def load_grid_records(results, grids, name: str) -> tuple[list[Record], list[Rec
     grid = load_grid(Path(grids) / f"{name}.yaml")
     records, beside = load_records(Path(results) / name, grid.cells), []
     if grid.beside and (Path(results) / grid.beside).is_dir():
-        beside = load_records(Path(results) / grid.beside, load_grid(Path(grids) / f"{grid.beside}.yaml").cells)
+        others = [cell for cell in load_grid(Path(grids) / f"{grid.beside}.yaml").cells if cell not in grid.cells]
+        beside = load_records(Path(results) / grid.beside, others)
     return records, beside
 
 

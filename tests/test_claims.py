@@ -133,6 +133,26 @@ def test_the_time_to_a_best_that_is_not_reached_yet_is_not_judged():
     assert measured["verdict"] == "undecided" and measured["measured"] == "the accuracy is at its best in the last epoch for K = 1: more epochs may give a better one"
 
 
+def test_overfitting_is_judged_seed_by_seed():
+    """With seed 1 the loss of m = 256 rises more than that of m = 32, with seed 0 less: the mean of the two says nothing."""
+    rising = lambda m, K, policy, entry: entry.update(test_loss=1 + 0.01 * entry["epoch"]) if (m, K) == (256, 5) else None
+    good, bad = as_the_paper_says(), as_the_paper_says(rising, seed=1)
+    assert verdict("m256-overfitting", good) == "reproduced" and verdict("m256-overfitting", bad) == "not reproduced"
+    assert judge(BY_NAME["m256-overfitting"], good + bad, "paper")["measured"].startswith("the seeds disagree: ")
+    assert verdict("m256-overfitting", good + as_the_paper_says(seed=1)) == "reproduced"
+
+
+@pytest.mark.parametrize("seconds, expected", [(60.0, "reproduced"), (90.0, "undecided"), (400.0, "not reproduced")])
+def test_what_happened_between_two_evaluations_is_not_known(seconds, expected):
+    """K = 1 is at its best after 100 s; the others have that at their first evaluation (or their second), and nobody knows since when."""
+    def change(m, K, policy, entry):
+        if m > 32:
+            entry["test_accuracy"] = 0.3 + 0.003 * entry["epoch"] if K == 1 else 0.2 if expected == "not reproduced" and entry["epoch"] < 2 else 0.65
+
+    records = as_the_paper_says(change, seconds={(m, K): 1.0 if K == 1 else seconds for m in (256, 512) for K in (1, 2, 5)})
+    assert verdict("faster", records) == expected
+
+
 @pytest.mark.parametrize("gain, verdict_of_one", [(0.05, "reproduced"), (0.008, "undecided"), (-0.03, "not reproduced")])
 def test_one_run_decides_only_what_its_test_set_tells_apart(gain, verdict_of_one):
     """Two tests of 10 000 images at about 60 % differ by chance by up to 0.014 (two standard errors)."""

@@ -87,6 +87,17 @@ def test_seeds_are_paired():
     assert row["pairs"] == 3 and row["the control"] == "is better" and row["difference"] == pytest.approx(0.01)
 
 
+def test_spaced_reuse_has_three_seeds_at_the_scale_of_reduced(project):
+    controls, beside = records(load(project, "reduced-controls")), records(load(project, "reduced"))
+    pairs = comparison_table(controls, beside).set_index(["m", "control"])["pairs"]
+    for m in (32, 256, 512):
+        assert [pairs[m, control] for control in ("K = 1", "spaced K = 5", "K = 1, 5 times the epochs", "K = 1 with 5µ")] == [3, 3, 1, 1]
+    text = describe_controls(controls, beside).split("\n\n")[0]
+    assert text.startswith("m = 32. Against K = 5: K = 1 is worse (") and ", 3 pairs of seeds); " in text and ", one run)" in text
+    spaced = [run for run in controls if run.cell.reuse == "spaced" and run.cell.lr_policy == "constant"]
+    assert describe_controls(spaced, [run for run in beside if run.cell.K == 5]).startswith("m = 32 (3 pairs of seeds). Against K = 5: spaced K = 5 ")
+
+
 def test_the_paragraph_says_what_is_missing_and_how_sure_one_can_be():
     text = describe_controls([run(32, "spaced K = 5", 0.62), run(512, "spaced K = 5", 0.62)], [run(m, "K = 5", 0.60) for m in (32, 512)])
     first, second = text.split("\n\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from persist import Cell
-from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, mean_curve, other_figures, save_all, select, summary, stacked, timed
+from persist.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, mean_curve, other_figures, save_all, select, summary, stacked, timed, timed_by_figure
 from helpers import make_record
 
 BASE = dict(dataset="digits", epochs=4, lr=0.1, reduction="mean")
@@ -135,6 +135,16 @@ def test_seconds_are_those_of_one_machine_of_runs_that_had_it_for_themselves():
     mixed = seeds(5, loads=(9.0, 1.0, 9.0))
     assert timed({1: one, 5: mixed}) == {1: one[1:], 5: mixed[1:2]}
     assert timed({}) == {} and timed({1: []}) == {1: []}
+    other_torch = make_record(one[1].cell, load=1.0)
+    other_torch.environment["torch"] = "2.11.0"
+    assert timed({1: [one[2], other_torch], 5: five[1:]}) == {1: [one[2]], 5: five[1:]}
+
+
+def test_in_a_table_the_seconds_of_each_m_are_of_one_machine():
+    """As of a cluster's cells, each on another node."""
+    here, there = make_record(Cell(m=32, **BASE)), make_record(Cell(m=512, **BASE))
+    there.environment["device"] = "Another GPU"
+    assert timed_by_figure({0: [here], 1: [there]}) == {0: [here], 1: [there]} and timed({0: [here], 1: [there]}) == {0: [], 1: [there]}
 
 
 def test_a_panel_over_seconds_says_which_runs_it_shows():
@@ -218,4 +228,5 @@ def test_summary_has_a_row_per_cell():
     [row] = summary(seeds[:2]).to_dict("records")
     assert (row["seeds"], row["status"], row["best accuracy"], row["final accuracy"], row["seconds"]) == (2, "finished", 0.55, 0.55, 6.0)
     [row] = summary(seeds).to_dict("records")
-    assert (row["seeds"], row["status"], row["best accuracy"]) == (3, "1 of 3 diverged", 0.6) and np.isnan(row["final accuracy"] or np.nan)
+    assert (row["seeds"], row["status"], row["best accuracy"]) == (3, "1 of 3 diverged", None), "no mean of those that are left"
+    assert row["final accuracy"] is None

@@ -101,7 +101,7 @@ def test_the_figure_has_a_column_per_K_and_a_curve_per_precision():
     assert "bf16, fp32, tf32." in figure.get_supxlabel() and "n = 3 runs per curve (seed 0, 1, 2)" in figure.get_supxlabel()
 
 
-@pytest.mark.parametrize("name, per_m", [("preview-precision", {"fp32", "bf16"}), ("precision", {"fp32", "tf32", "bf16"})])
+@pytest.mark.parametrize("name, per_m", [("preview-precision", {"fp32", "bf16"}), ("reduced-precision", {"fp32", "bf16"}), ("precision", {"fp32", "tf32", "bf16"})])
 def test_the_grids_have_every_precision_with_three_seeds(project, name, per_m):
     grid = load_grid(project / "grids" / f"{name}.yaml")
     beside = load_grid(project / "grids" / f"{grid.beside}.yaml").cells if grid.beside else []

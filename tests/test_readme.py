@@ -28,7 +28,12 @@ def test_a_row_of_a_table_has_all_seeds_of_its_cell():
     # seconds: of the two beside which nothing else ran
     assert "| 32 | 1 | µ | 3 | 0.6200 (0.5300-0.7000) | 2 (1-3) | 0.6200 (0.5300-0.7000) | 135 | 4 (3-6) |" in text
     assert "| 512 | 1 | µ | 1 | " in text and "| diverged in epoch 2 | 6 | 2 |" in text
-    assert "Means over the seeds, in brackets the smallest and the largest. Seconds: of 3 of the 4 runs, on Some GPU, with nothing else running. Other work ran on the machine during 1 of the 4 runs" in text
+    assert "Means over the seeds, in brackets the smallest and the largest; the best is that of each run" in text
+    assert "Seconds: of 3 of the 4 runs, on Some GPU, with nothing else running. Other work ran on the machine during 1 of the 4 runs" in text and "versions of the code" not in text
+    later = table([runs[0], make_record(runs[1].cell, diverged_at=3)])
+    assert "| 2 | - | - | diverged in epoch 3 (1 of 2 seeds) | 135 | 3 |" in later, "of the run that came to its end"
+    runs[0].environment["code"] = "0" * 64
+    assert "Recorded with 2 versions of the code." in table(runs)
     lost = table([runs[0], make_record(runs[1].cell, diverged_at=1)])
     assert "| 2 | - | - | diverged in epoch 1 (1 of 2 seeds) |" in lost, "no mean of those that are left"
 

@@ -180,12 +180,13 @@ def test_only_the_cells_asked_for_are_loaded(tmp_path):
 
 def test_of_the_grid_beside_only_its_cells_are_loaded(tmp_path):
     (tmp_path / "some.yaml").write_text("base: {dataset: digits}\nbeside: other\ncells: [{m: 32, K: 2, epochs: 3}]\n")
-    (tmp_path / "other.yaml").write_text("base: {dataset: digits}\ncells: [{m: 64, epochs: 1}]\n")
+    (tmp_path / "other.yaml").write_text("base: {dataset: digits}\ncells: [{m: 64, epochs: 1}, {m: 32, K: 2, epochs: 3}]\n")
     saved(tmp_path / "some")
     assert load_grid_records(tmp_path, tmp_path, "some") == ([make_record(CELL)], []), "it was never run"
     beside = make_record(Cell(m=64, dataset="digits", epochs=1))
     saved(tmp_path / "other", beside)
     saved(tmp_path / "other", make_record(Cell(m=99, dataset="digits", epochs=1)))  # left over from an older grid
+    saved(tmp_path / "other")  # a cell of both grids counts once
     assert load_grid_records(tmp_path, tmp_path, "some") == ([make_record(CELL)], [beside])
 
 

@@ -6,7 +6,7 @@ from persist import load_grid, load_records
 from persist.draw import figures_of
 from persist.figures import save_all
 
-GRIDS = ("preview", "reduced", "preview-sweep", "reduced-sweep", "reduced-sweep-mean", "readings-start", "reduced-controls", "preview-precision")
+GRIDS = ("preview", "reduced", "preview-sweep", "reduced-sweep", "reduced-sweep-mean", "readings-start", "reduced-controls", "preview-precision", "reduced-precision")
 
 
 @pytest.mark.parametrize("name", GRIDS)
