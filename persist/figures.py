@@ -275,7 +275,7 @@ def _title(m: int, policy: str) -> str:
 
 def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
     """The four panels of the paper's figures. curves: K -> its runs, one per seed."""
-    figure = Figure(figsize=(10, 7.6), layout="constrained")
+    figure = Figure(figsize=(10, 7.6), dpi=80, layout="constrained")  # of what a notebook shows; save() has its own
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
     seconds = timed(curves)
     for row, (quantity, ylabel) in zip(axes, PANELS):
