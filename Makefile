@@ -35,7 +35,7 @@ MACHINE_KEYS = metadata.papermill cell.metadata.papermill cell.metadata.executio
 reproduce: $(READY)
 	@mkdir -p runs && touch runs/.lock
 	$(if $(FLOCK),@flock --nonblock runs/.lock true || echo "another make reproduce is running here: waiting for it")
-	grid="$(OR_DEFAULT)" && python -m persist.progress $(if $(filter default,$(or $(PROFILE),default)),--here) -- "$$grid" && \
+	grid="$(OR_DEFAULT)" && python -m persist.notebook.progress $(if $(filter default,$(or $(PROFILE),default)),--here) -- "$$grid" && \
 	exec $(if $(FLOCK),flock --no-fork runs/.lock) snakemake --workflow-profile profiles/$(or $(PROFILE),default) \
 	  $(if $(FLOCK),--nolock) --config grid=$$grid $(ARGS)
 
@@ -45,13 +45,13 @@ record: $(READY)
 figures: $(READY)
 	python -m persist.draw results grids figures
 	python -m persist.readme results grids README.md
-	python -m persist.speed benchmarks/results figures/bench README.md
+	python -m persist.evidence.speed benchmarks/results figures/bench README.md
 
 claims: $(READY)
-	python -m persist.claims results grids README.md
+	python -m persist.evidence.claims results grids README.md
 
 report: $(READY)
-	python -m persist.report . report
+	python -m persist.evidence.report . report
 
 bench: $(READY)
 	python benchmarks/bench.py $(if $(REPLACE),--replace)

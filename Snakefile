@@ -10,42 +10,31 @@ import sys
 
 import yaml
 
-from persist.cell import grid_path, load_grid
-from persist.progress import failures
+from persist.evidence.kinds import kind_of
+from persist.grids import grid_path, load_grid
+from persist.notebook.progress import failures
 
 NAME = str(config.get("grid", "preview"))
 try:
     GRID = load_grid(grid_path(NAME))
-    BESIDE_CELLS = load_grid(grid_path(GRID.beside)).cells if GRID.beside else []
+    KIND = kind_of(GRID)
 except ValueError as error:
     raise WorkflowError(str(error))
 RUNS = f"runs/{NAME}"
 CELLS = {cell.name: cell for cell in GRID.cells}
 PRIORITY = {name: len(CELLS) - place for place, name in enumerate(CELLS)}  # the order of the grid: it has first what matters most
-PICTURES = {
-    "notebooks/figures.ipynb": [f"figure{n}" for n in range(1, 6)],
-    "notebooks/sweep.ipynb": ["sweep"],
-    "notebooks/readings.ipynb": ["readings"],
-    "notebooks/controls.ipynb": [f"controls-m{m}{policy}" for m in sorted({cell.m for cell in GRID.cells}) for policy in ("", "-kmu")],
-    "notebooks/precision.ipynb": sorted({f"precision-m{cell.m}" + ("" if cell.lr_policy == "constant" else f"-{cell.lr_policy}") for cell in GRID.cells if cell.precision != "fp32"}),
-}[GRID.notebook]
-# The records of the grid beside it, if it has one: the folder with most of them, which if equal is that of those trained here
-BESIDE = "null"
-if GRID.beside:
-    found = {folder: sum(Path(f"{folder}/{cell.name}.json").exists() for cell in BESIDE_CELLS) for folder in (f"runs/{GRID.beside}", f"results/{GRID.beside}")}
-    BESIDE = max(found, key=found.get) if any(found.values()) else BESIDE
+PICTURES = expand(f"{RUNS}/{{picture}}.{{suffix}}", picture=KIND.pictures, suffix=("png", "svg"))
 # A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
 GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
-READ = f"papermill {GRID.notebook} {RUNS}/{Path(GRID.notebook).name} -p grid grids/{NAME}.yaml -p records_dir {RUNS} -p figures_dir {RUNS} --log-level ERROR --no-progress-bar"
-if GRID.notebook != "notebooks/sweep.ipynb":  # a sweep has nothing beside it
-    READ += f" -y 'beside_dir: {BESIDE}'"
+QUIET = "--log-level ERROR --no-progress-bar"
+READ = f"papermill {KIND.notebook} {RUNS}/{Path(KIND.notebook).name} -p grid {NAME} -p root runs -p figures_dir {RUNS} {QUIET}"
 
 
 rule all:
     input:
         # the records too: one that was deleted is trained again, although the pictures are there
         expand(f"{RUNS}/{{name}}.json", name=CELLS),
-        expand(f"{RUNS}/{{picture}}.{{suffix}}", picture=PICTURES, suffix=("png", "svg")),
+        PICTURES,
 
 
 rule cell:
@@ -57,16 +46,16 @@ rule cell:
         f"{RUNS}/notebooks/{{name}}.ipynb",
     params:
         fields=lambda wildcards: yaml.safe_dump(CELLS[wildcards.name].as_dict(), default_flow_style=True, width=10_000).strip(),
+        cores=lambda wildcards: 2 if CELLS[wildcards.name].pipeline == "loader" else 1,
     priority: lambda wildcards: PRIORITY[wildcards.name]
-    # all cores, hence one cell at a time: cells side by side would spoil each other's times (on a cluster, where each has
-    # cores and a GPU to itself, profiles/slurm says how many cores)
-    threads: lambda wildcards: workflow.cores
+    # as many cells at once as there are cores; one behind a loader has the machine for itself
+    threads: lambda wildcards: workflow.cores if CELLS[wildcards.name].pipeline == "loader" else 1
     resources:
         **GRID.resources,
     shell:
-        "python -m persist.progress {NAME}; "
-        "exec {GUARD} papermill notebooks/cell.ipynb {log:q} -y {params.fields:q} -p results_dir {RUNS} "
-        "--log-level ERROR --no-progress-bar --stdout-file - --stderr-file -"
+        "python -m persist.notebook.progress {NAME}; "
+        "PERSIST_CORES=${{PERSIST_CORES:-{params.cores}}} exec {GUARD} papermill notebooks/cell.ipynb {log:q} -y {params.fields:q} "
+        "-p results_dir {RUNS} {QUIET} --stdout-file - --stderr-file -"
 
 
 rule read:
@@ -74,7 +63,7 @@ rule read:
     input:
         expand(f"{RUNS}/{{name}}.json", name=CELLS),
     output:
-        expand(f"{RUNS}/{{picture}}.{{suffix}}", picture=PICTURES, suffix=("png", "svg")),
+        PICTURES,
     shell:
         "{READ}"
 

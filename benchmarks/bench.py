@@ -41,7 +41,7 @@ from persist.graph import GraphedIterations, restored
 from persist.memory import kept_memory
 from persist.model import build_model, bytes_per_iteration, flops_per_gradient
 from persist.record import environment, write_atomically
-from persist.speed import SCHEMA, describe
+from persist.evidence.speed import SCHEMA, describe
 
 WORKERS = (2, 4, 8)  # of the plain loop's DataLoader: the best of these, up to the cores; measured beside it: none
 BASE = dict(padding="alexnet", scaling="channel", reduction="mean")  # the grid `paper`'s reading

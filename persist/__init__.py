@@ -6,9 +6,10 @@ import importlib
 # loads neither torch nor torchvision, and figures can be redrawn where torch is not installed.
 _HOME = {
     "Cell": "cell",
-    "load_grid": "cell",
+    "load_grid": "grids",
     "persistent": "persistency",
     "spaced": "persistency",
+    "fresh": "persistency",
     "learning_rate": "persistency",
     "train": "training",
     "Record": "record",

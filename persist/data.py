@@ -8,6 +8,7 @@ import hashlib
 import os
 import socket
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,9 @@ def load(cell: Cell, data_root=None) -> Data:
 
 
 def minibatch_indices(cell: Cell, epoch: int, n: int) -> list[np.ndarray]:
-    """The minibatches of one epoch (1, 2, ...), as indices into n training examples: a fresh shuffle per epoch.
+    """The minibatches of one pass (1, 2, ...), as indices into n training examples: a new shuffle for each.
 
-    A function of the seed and the epoch alone, hence the same for every K, pipeline and device, and for a resumed run.
+    A function of the seed and the pass alone, hence the same for every K, pipeline and device, and for a resumed run.
     """
     order = np.random.default_rng([cell.seed, epoch]).permutation(n)
     order = order[: n - n % cell.m] if cell.drop_last else order
@@ -97,43 +98,30 @@ def channel_statistics(cell: Cell) -> tuple[tuple, tuple]:
 class Resident:
     """Input pipeline "resident": the whole training set as one tensor on the device, gathered there by index."""
 
-    def __init__(self, cell: Cell, train: Split, device):
+    def __init__(self, cell: Cell, train: Split, device, worker_core=None):
         # Kept as (n, 32, 32, 3), so that gathering a minibatch copies contiguous rows and gives channels-last memory.
         self.images = scale(train.images, cell).permute(0, 2, 3, 1).to(device)
         self.labels = torch.from_numpy(train.labels).to(device)
         self.cell, self.device = cell, device
 
-    def epoch(self, epoch: int):
-        """The epoch's minibatches as a re-iterable of (images, labels) on the device."""
+    def minibatches(self, epoch: int):
+        """Those of one pass over the training set, a re-iterable of (images, labels) on the device."""
         indices = np.concatenate(minibatch_indices(self.cell, epoch, len(self.labels)))
-        return _Minibatches(self, torch.from_numpy(indices).to(self.device).split(self.cell.m))
+        return _Mapped(self._gather, torch.from_numpy(indices).to(self.device).split(self.cell.m))
 
-    def gather(self, i):
+    def _gather(self, i):
         return self.images.index_select(0, i).permute(0, 3, 1, 2), self.labels.index_select(0, i)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Minibatches:
-    source: Resident
-    indices: tuple  # of the minibatches, one after the other
-
-    def __iter__(self):
-        return map(self.source.gather, self.indices)
-
-    def __len__(self):
-        return len(self.indices)
-
-
 class Loader:
-    """Input pipeline "loader": torchvision's ToTensor and Normalize behind a DataLoader with worker processes, pinned
+    """Input pipeline "loader": torchvision's ToTensor and Normalize behind a DataLoader with one worker process, pinned
     memory and a copy to the device per minibatch: what most people run, and where persistency saves loading."""
 
-    def __init__(self, cell: Cell, train: Split, device, workers: int | None = None):
+    def __init__(self, cell: Cell, train: Split, device, worker_core: int | None = None):
         from torchvision import transforms
 
         self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*channel_statistics(cell))])
-        self.cell, self.train, self.device = cell, train, device
-        self.workers = min(4, cores()) if workers is None else workers
+        self.cell, self.train, self.device, self.worker_core = cell, train, device, worker_core
 
     def __len__(self):
         return len(self.train.labels)
@@ -143,36 +131,39 @@ class Loader:
 
         return self.transform(Image.fromarray(self.train.images[i])), self.train.labels[i]
 
-    def epoch(self, epoch: int):
-        """The epoch's minibatches as a re-iterable of (images, labels) on the device, the same as Resident's."""
+    def minibatches(self, epoch: int):
+        """Those of one pass over the training set, a re-iterable of (images, labels) on the device: Resident's."""
         batches = torch.utils.data.DataLoader(
             self,
             batch_sampler=minibatch_indices(self.cell, epoch, len(self)),
-            num_workers=self.workers,
+            num_workers=1,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=self._start_worker,
         )
-        return _OnDevice(batches, self.device)
+        return _Mapped(self._to_device, batches)
 
+    def _start_worker(self, _):
+        if self.worker_core is not None:
+            os.sched_setaffinity(0, {self.worker_core})
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    def _to_device(self, batch):
+        images, labels = batch
+        images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        return images, labels.to(self.device, non_blocking=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class _OnDevice:
-    batches: object
-    device: torch.device
+class _Mapped:
+    """function(item) of each item, as often as it is iterated."""
+
+    function: Callable
+    items: Iterable
 
     def __iter__(self):
-        for images, labels in self.batches:
-            yield (
-                images.to(self.device, non_blocking=True, memory_format=torch.channels_last),
-                labels.to(self.device, non_blocking=True),
-            )
+        return map(self.function, self.items)
 
     def __len__(self):
-        return len(self.batches)
+        return len(self.items)
 
 
 PIPELINES = {"resident": Resident, "loader": Loader}

@@ -1,39 +1,30 @@
-"""Record: what one run gave, as JSON; where and with what it was run; many records as one table. Imports no torch."""
+"""Record: what one run gave, as JSON; many records as one table. Imports no torch."""
 
-import argparse
 import contextlib
 import dataclasses
-import functools
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from persist.cell import Cell, load_grid
+from persist.cell import Cell
 
-SCHEMA = 1
-STATUSES = ("finished", "diverged")
-# One entry of a record's history per finished epoch; counters and clocks are cumulative.
+SCHEMA = 2
+STATUSES = ("finished", "diverged", "unfinished")
+COUNTERS = ("epoch", "iterations", "samples", "gradients")  # cumulative: see Cell.evaluations
+CLOCKS = ("train_seconds", "cpu_seconds", "wall_seconds")  # cumulative
+# One entry of a record's history per evaluation.
 HISTORY = (
-    "epoch",  # from 1
-    "iterations",  # SGD updates
-    "samples",  # examples loaded; counted once however often a minibatch is reused
-    "gradients",  # examples evaluated for a gradient: K times the samples
+    *COUNTERS,
     "train_seconds",  # without evaluation
+    "cpu_seconds",  # of the training thread, without evaluation
     "wall_seconds",  # with evaluation
-    "train_loss",  # mean per example at the first use, k = 1, of each minibatch, while training
+    "train_loss",  # mean per example since the last entry, at the first of each minibatch's uses in a row
     "test_loss",  # mean per example
     "test_accuracy",  # top-1, in [0, 1]
-    "load",  # the machine's load average over the last minute
 )
-CLOCKS = ("train_seconds", "wall_seconds")
 # What the environment must say for the figures to be drawn.
 ENVIRONMENT = {
     "device": "a text",
@@ -42,7 +33,6 @@ ENVIRONMENT = {
     "torch": "a text",
     "data_sha256": "a text",
 }
-TIMES = ("train_seconds", "wall_seconds", "load")
 
 
 class RecordError(Exception):
@@ -51,9 +41,9 @@ class RecordError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """The outcome of one cell. `history`: a dict per finished epoch with the keys of HISTORY; None where a value was
-    not finite. `status`: "finished", or "diverged" (stopped at the epoch whose loss was not finite). `resumed`: how
-    many times the run was interrupted and continued."""
+    """The outcome of one cell. `history`: a dict per evaluation with the keys of HISTORY; None where a value was not
+    finite. `status`: "finished", "diverged" (stopped at the evaluation whose loss was not finite) or "unfinished" (a
+    prefix of what it will be). `resumed`: how many times the run was interrupted and continued."""
 
     cell: Cell
     history: list[dict]
@@ -77,7 +67,8 @@ class Record:
             fields = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
             names = {f.name for f in dataclasses.fields(cls)}
             if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
-                raise ValueError(f"its schema is {fields.get('schema') if isinstance(fields, dict) else None!r}, this version reads {SCHEMA}")
+                schema = fields.get("schema") if isinstance(fields, dict) else None
+                raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
             sha256 = fields.pop("sha256", None)
             if set(fields) != names:
                 raise ValueError(f"it must have the keys {', '.join(sorted(names))}, not {', '.join(sorted(fields))}")
@@ -90,8 +81,19 @@ class Record:
             if sha256 != _digest(fields):
                 raise ValueError("it was changed after it was saved, its sha256 is another")
         except (ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
-            raise RecordError(f"{path} is not a record: {error}. Put the file back as it was, or delete it and train its cell again") from None
+            raise RecordError(
+                f"{path} is not a record: {error}. Put the file back as it was, or delete it and train its cell again"
+            ) from None
         return record
+
+    def continues(self, other: "Record") -> bool:
+        """Whether the other record is this one, or what it was before it had gone on: equal but for times."""
+        mine, theirs = (
+            [{key: value for key, value in entry.items() if key not in CLOCKS} for entry in record.history]
+            for record in (self, other)
+        )
+        same_end = len(mine) > len(theirs) or self.status == other.status
+        return self.cell == other.cell and mine[: len(theirs)] == theirs and same_end
 
     def _check(self):
         if self.status not in STATUSES:
@@ -101,52 +103,45 @@ class Record:
         self._check_environment()
         if not isinstance(self.history, list) or not self.history:
             raise ValueError("its history is empty")
-        before = dict.fromkeys(CLOCKS, 0)
-        for n, entry in enumerate(self.history, start=1):
+        plan, before = self.cell.evaluations(), dict.fromkeys(CLOCKS, 0)
+        if len(self.history) > len(plan):
+            raise ValueError(f"it has {len(self.history)} evaluations, of its cell it is {len(plan)}")
+        for n, (entry, counters) in enumerate(zip(self.history, plan, strict=False), start=1):
             if not isinstance(entry, dict) or set(entry) != set(HISTORY):
                 raise ValueError(f"entry {n} of its history must have the keys {', '.join(HISTORY)}")
             for key, value in entry.items():
                 number = type(value) in (int, float) and math.isfinite(value)
                 if not number and not (value is None and key in ("train_loss", "test_loss", "test_accuracy")):
-                    raise ValueError(f"{key} of epoch {n} is {value!r}")
-            for key, expected in counters(self.cell, n).items():
+                    raise ValueError(f"{key} of evaluation {n} is {value!r}")
+            for key, expected in counters.items():
                 if entry[key] != expected:
-                    raise ValueError(f"{key} of epoch {n} is {entry[key]!r}, of its cell it is {expected}")
+                    raise ValueError(f"{key} of evaluation {n} is {entry[key]!r}, of its cell it is {expected}")
             if any(entry[key] < before[key] for key in CLOCKS):
-                raise ValueError(f"the clocks of epoch {n} run back")
+                raise ValueError(f"the clocks of evaluation {n} run back")
             if entry["test_accuracy"] is not None and not 0 <= entry["test_accuracy"] <= 1:
-                raise ValueError(f"test_accuracy of epoch {n} is {entry['test_accuracy']!r}")
+                raise ValueError(f"test_accuracy of evaluation {n} is {entry['test_accuracy']!r}")
             before = entry
-        if self.status == "finished" and len(self.history) != self.cell.epochs:
-            raise ValueError(f"it is finished, but has {len(self.history)} of {self.cell.epochs} epochs")
+        if (self.status == "finished" and len(self.history) < len(plan)) or (
+            self.status == "unfinished" and len(self.history) == len(plan)
+        ):
+            raise ValueError(f"it is {self.status}, but has {len(self.history)} of {len(plan)} evaluations")
         finite = [entry["train_loss"] is not None and entry["test_loss"] is not None for entry in self.history]
-        if not all(finite[:-1]) or finite[-1] != (self.status == "finished"):
-            raise ValueError("only the last epoch of a diverged run may have a loss that is not finite")
+        if not all(finite[:-1]) or finite[-1] == (self.status == "diverged"):
+            raise ValueError("only the last evaluation of a diverged run may have a loss that is not finite")
 
     def _check_environment(self):
         if not isinstance(self.environment, dict) or not set(ENVIRONMENT) <= set(self.environment):
             raise ValueError(f"its environment must say at least {', '.join(ENVIRONMENT)}")
         for key, allowed in ENVIRONMENT.items():
             value = self.environment[key]
-            if not (type(value) is int and value >= 1 if key == "threads" else isinstance(value, str) or (value is None and key == "cuda")):
+            text = isinstance(value, str) or (value is None and key == "cuda")
+            if not (type(value) is int and value >= 1 if key == "threads" else text):
                 raise ValueError(f"{key} of its environment must be {allowed}, not {value!r}")
 
 
 def _digest(fields: dict) -> str:
     """Of a record's content, however its JSON is laid out."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def counters(cell: Cell, epoch: int) -> dict[str, int]:
-    """The counters of a history's entry after so many epochs: a function of the cell."""
-    passes = epoch * cell.K  # over the training examples
-    return {
-        "epoch": epoch,
-        "iterations": passes * cell.minibatches,
-        # spaced reuse loads every minibatch again in each of its K passes
-        "samples": (passes if cell.reuse == "spaced" else epoch) * cell.examples,
-        "gradients": passes * cell.examples,
-    }
 
 
 def load_records(folder, cells=None) -> list[Record]:
@@ -169,75 +164,13 @@ def load_records(folder, cells=None) -> list[Record]:
     return records
 
 
-def load_grid_records(results, grids, name: str) -> tuple[list[Record], list[Record]]:
-    """The records in results/<name> of the cells of grids/<name>.yaml, and those of the grid beside it (none where it has
-    none, or that was never run). Raises RecordError or ValueError, naming the file, for what is damaged or not there."""
-    grid = load_grid(Path(grids) / f"{name}.yaml")
-    records, beside = load_records(Path(results) / name, grid.cells), []
-    if grid.beside and (Path(results) / grid.beside).is_dir():
-        others = [cell for cell in load_grid(Path(grids) / f"{grid.beside}.yaml").cells if cell not in grid.cells]
-        beside = load_records(Path(results) / grid.beside, others)
-    return records, beside
-
-
 def to_table(records):
-    """One row per record and epoch: the cell's fields, the history's, `cell_name` and `status` (a pandas DataFrame)."""
+    """One row per record and evaluation: the cell's fields, the history's, `cell_name` and `status` (a pandas DataFrame)."""
     import pandas as pd
 
     return pd.DataFrame(
-        [{**r.cell.as_dict(), **entry, "cell_name": r.cell.name, "status": r.status} for r in records for entry in r.history]
+        [{**r.cell.as_dict(), **e, "cell_name": r.cell.name, "status": r.status} for r in records for e in r.history]
     )
-
-
-def copy_records(source, destination, cells=None, replace=False) -> list[str]:
-    """Copy the records of one folder (of these cells, or all) into another; returns the names that were new or replaced.
-
-    Raises RecordError, and copies nothing, where the destination holds a different record (or a damaged one) of the same
-    cell, unless `replace`.
-    """
-    destination = Path(destination)
-    changed = {r.cell.name: r for r in load_records(source, cells) if not _holds(destination, r)}
-    different = [name for name in changed if (destination / f"{name}.json").exists()]
-    if different and not replace:
-        raise RecordError(
-            f"{destination} holds a different record of {', '.join(different)}. Nothing was copied; to replace "
-            f"what is recorded there, run make record GRID={destination.name} REPLACE=1"
-        )
-    for name, record in changed.items():
-        record.save(destination / f"{name}.json")
-    return sorted(changed)
-
-
-def _holds(folder, record) -> bool:
-    try:
-        return Record.load(folder / f"{record.cell.name}.json") == record
-    except (FileNotFoundError, RecordError):
-        return False
-
-
-def environment(device: str | None, data_sha256: str, **more) -> dict:
-    """Where and with what a run was made. device: the accelerator's name; None: the CPU."""
-    packages = ("torch", "torchvision", "numpy", "papermill", "persist")
-    return {
-        "device": device or _cpu(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_modified": _git("status", "--porcelain", "--", "persist", "notebooks/cell.ipynb", "benchmarks"),  # empty: as committed
-        "data_sha256": data_sha256,
-        **more,
-    }
-
-
-def was_shared(record: Record) -> bool:
-    """Whether other work seems to have run on the machine meanwhile: a load above what the run itself makes. Its times
-    then say little. A run on a GPU keeps one thread busy; the workers of a loader come on top, and are not told from others."""
-    threads = record.environment["threads"]
-    own = 1 if record.environment["cuda"] and record.cell.pipeline == "resident" else threads
-    return statistics.median(entry["load"] for entry in record.history) > own + 0.5
 
 
 def write_atomically(path, content: bytes):
@@ -284,49 +217,3 @@ def _sync_folder(folder):
 
 def _refuse_constant(name):
     raise ValueError(f"it holds {name}; a value that is not finite is null")
-
-
-def _version(name):
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-@functools.cache
-def _cpu():
-    try:
-        models = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    except OSError:
-        models = []
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def _git(*arguments):
-    """The output of git in this project's checkout; None where there is no git, or the package is not in its checkout."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / "pyproject.toml").exists():
-        return None
-    try:
-        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.record", description="Copy the records of a grid into results/.")
-    parser.add_argument("grid", help="file of the grid")
-    parser.add_argument("source")
-    parser.add_argument("destination")
-    parser.add_argument("--replace", action="store_true", help="replace records that are there already and differ")
-    options = parser.parse_args(arguments)
-    try:
-        cells = load_grid(options.grid).cells
-        names = copy_records(options.source, options.destination, cells, options.replace)
-    except (RecordError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(*names, f"{len(names)} records copied into {options.destination} ({len(cells)} cells in the grid)", sep="\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from persist.speed import PIPELINES, BenchmarkError, channels_last, describe, draw_bars, draw_scale, load_benchmarks, main, paper_claim, repeated, rows, targets, to_markdown, without_workers
+from persist.evidence.speed import PIPELINES, BenchmarkError, channels_last, describe, draw_bars, draw_scale, load_benchmarks, main, paper_claim, repeated, rows, targets, to_markdown, without_workers
 
 SECONDS = {"plain": 4.0, "lightning": 5.0, "loader": 3.0, "resident": 2.0}  # of a slice with K = 1, in round 0
 

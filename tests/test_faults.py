@@ -16,7 +16,7 @@ import torch
 from persist import Cell, Record, load_records, train
 from persist import record as records
 from persist.data import DataError, load
-from persist.run import train_or_load
+from persist.notebook.runner import train_or_load
 from helpers import make_record, numbers, small_disk
 
 SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.25, padding="alexnet", reduction="mean", lr=0.05, epochs=3)
@@ -107,7 +107,7 @@ def test_a_record_that_the_disk_cannot_hold_is_an_error_that_says_so_and_the_cel
 
 
 def test_a_disk_that_is_full_already_is_refused_before_anything_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr("persist.run.train", lambda *args, **kwargs: pytest.fail("it trained"))
+    monkeypatch.setattr("persist.notebook.runner.train", lambda *args, **kwargs: pytest.fail("it trained"))
     with small_disk(tmp_path, 2**20):
         fill(tmp_path, leave=0)
         with pytest.raises(ValueError, match="results_dir must be a folder that can be written, not .*: No space left on device"):
@@ -116,7 +116,7 @@ def test_a_disk_that_is_full_already_is_refused_before_anything_trains(tmp_path,
 
 
 def test_a_read_only_folder_is_refused_before_anything_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr("persist.run.train", lambda *args, **kwargs: pytest.fail("it trained"))
+    monkeypatch.setattr("persist.notebook.runner.train", lambda *args, **kwargs: pytest.fail("it trained"))
     with small_disk(tmp_path, 2**20, "ro"), pytest.raises(ValueError, match="results_dir must be a folder that can be written, not .*: Read-only file system"):
         train_or_load(SMALL, tmp_path)
 

@@ -1,7 +1,7 @@
 """The picture of the idea is drawn from the method itself."""
 
-from persist.figures import style
-from persist.idea import draw_idea
+from persist.evidence.figures import style
+from persist.notebook.idea import draw_idea
 
 
 def test_the_picture_shows_the_sequence_and_the_rates():

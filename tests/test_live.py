@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from persist import Cell, train
-from persist.explore import Explorer, explore
-from persist.figures import style
-from persist.live import LOSS_TOP, LiveCurves, Picture, Run, Stopped, cost_table, describe_runs, draw_runs, to_html
-from persist.progress import in_jupyter
+from persist.notebook.explore import Explorer, explore
+from persist.evidence.figures import style
+from persist.notebook.live import LOSS_TOP, LiveCurves, Picture, Run, Stopped, cost_table, describe_runs, draw_runs, to_html
+from persist.notebook.progress import in_jupyter
 from helpers import make_record
 
 BASE = dict(dataset="digits", width=0.05, padding="alexnet", reduction="mean", lr=0.05)
@@ -114,7 +114,7 @@ def test_an_error_reaches_the_caller_and_the_run_says_failed():
 
 def test_a_picture_has_words_and_takes_a_third_of_the_time(monkeypatch):
     now, shown = iter([0.0, 1.0, 1.0, 2.9, 3.1, 4.1, 4.1, 4.2, 5.2, 5.2]), []
-    monkeypatch.setattr("persist.live.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("persist.notebook.live.time.monotonic", lambda: next(now))
     picture = Picture(shown.append)
     picture.update([])  # takes a second: nothing is drawn for two more
     picture.update([])
@@ -188,7 +188,7 @@ def test_without_widgets_it_trains_and_says_so(options, monkeypatch, capsys):
 
 
 def test_the_panel_trains_in_a_thread_stops_and_keeps(options, monkeypatch):
-    from persist.panel import Panel
+    from persist.notebook.panel import Panel
 
     panel = Panel(**options)
     assert panel.curves.value.startswith("<img alt=") and panel.table.value.count("<tr") == 4
@@ -212,7 +212,7 @@ def test_the_panel_trains_in_a_thread_stops_and_keeps(options, monkeypatch):
 
 
 def test_the_panel_stops_after_what_is_done(options, monkeypatch):
-    from persist.panel import Panel
+    from persist.notebook.panel import Panel
 
     panel = Panel(**options)
     refresh = panel._refresh
@@ -223,7 +223,7 @@ def test_the_panel_stops_after_what_is_done(options, monkeypatch):
 
 
 def test_the_panel_shows_an_error_where_one_looks(options, monkeypatch):
-    from persist.panel import Panel
+    from persist.notebook.panel import Panel
 
     panel = Panel(**options | dict(device="cuda:7"))
     panel.train()
@@ -231,7 +231,7 @@ def test_the_panel_shows_an_error_where_one_looks(options, monkeypatch):
 
 
 def test_another_data_set_brings_its_rate(project):
-    from persist.panel import Panel
+    from persist.notebook.panel import Panel
 
     panel = Panel(root=project, m=256, K=5)
     panel.controls["dataset"].value = "cifar10"
@@ -240,7 +240,7 @@ def test_another_data_set_brings_its_rate(project):
 
 
 def test_the_runs_of_one_data_set_are_shown_at_a_time(options):
-    from persist.panel import Panel
+    from persist.notebook.panel import Panel
 
     def seen(pattern):
         wait = time.monotonic() + 30  # the panel redraws in a thread

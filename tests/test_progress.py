@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from persist import Cell, load_grid
-from persist.progress import Progress, check_precisions, duration, failures, grid_progress, main
+from persist.notebook.progress import Progress, check_precisions, duration, failures, grid_progress, main
 from helpers import make_record
 
 CELL = Cell(m=32, K=5, lr_policy="kmu", dataset="digits", epochs=3)
@@ -24,7 +24,7 @@ def test_the_time_left_of_a_resumed_run_counts_only_its_own_epochs(capsys, monke
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     cell = Cell(m=32, dataset="digits", epochs=101)
     progress, now = Progress(cell), iter([0.0, 10.0, 20.0])
-    monkeypatch.setattr("persist.progress.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("persist.notebook.progress.time.monotonic", lambda: next(now))
     progress.started = next(now)
     for entry in make_record(cell).history[90:92]:
         progress(entry)
@@ -103,7 +103,7 @@ def test_a_precision_that_this_machine_lacks_is_refused_where_the_cells_will_tra
 @pytest.mark.parametrize("profile, here", [([], True), (["PROFILE=default"], True), (["PROFILE=slurm"], False)])
 def test_make_asks_this_machine_only_where_it_trains(project, profile, here):
     run = subprocess.run(["make", "--dry-run", "reproduce", "GRID=paper", "READY=", *profile], cwd=project, capture_output=True, text=True, check=True)
-    [line] = [line for line in run.stdout.splitlines() if "persist.progress" in line]
+    [line] = [line for line in run.stdout.splitlines() if "persist.notebook.progress" in line]
     assert ("--here" in line) == here and '-- "$grid"' in line
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from persist import Cell, run
 from persist.record import RecordError
-from persist.parameters import check_parameters
-from persist.run import describe, train_or_load
+from persist.notebook.parameters import check_parameters
+from persist.notebook.runner import describe, train_or_load
 
 SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.05, padding="alexnet", lr=0.001, epochs=3)
 
@@ -32,8 +32,8 @@ def test_a_cell_is_trained_once_and_again_only_by_force(tmp_path, capsys):
 
 def test_curves_grow_only_where_somebody_sees_them(tmp_path, monkeypatch, capsys):
     shown = []
-    monkeypatch.setattr("persist.live.LiveCurves.__init__", lambda self, cell: None)
-    monkeypatch.setattr("persist.live.LiveCurves.__call__", lambda self, entry: shown.append(entry["epoch"]))
+    monkeypatch.setattr("persist.notebook.live.LiveCurves.__init__", lambda self, cell: None)
+    monkeypatch.setattr("persist.notebook.live.LiveCurves.__call__", lambda self, entry: shown.append(entry["epoch"]))
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     train_or_load(SMALL, tmp_path / "log")
     assert shown == [] and capsys.readouterr().out.count("epoch") == 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from persist.report import build
+from persist.evidence.report import build
 
 SIZES = {"desktop": (1280, 900), "phone": (375, 812)}
 

@@ -1,0 +1,106 @@
+"""Where and with what a run was made, and whether other work disturbed it. Imports no torch."""
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+# The modules that decide the numbers of a cell. cell.py is not among them: its fields stand in every record.
+NUMERICAL = ("architecture", "convolution", "data", "device", "model", "persistency", "training")
+PACKAGES = ("torch", "torchvision", "numpy", "papermill", "minibatch-persistency")
+UNDISTURBED = 0.97  # share of its time that a thread with a core of its own was running, at least
+
+
+def environment(*, device: str | None, data_sha256: str, **more) -> dict:
+    """Where and with what a run is made, as a record keeps it. device: the accelerator's name; None: the CPU."""
+    return {
+        "device": device or _cpu(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_modified": _git("status", "--porcelain", "--", "persist", "notebooks/cell.ipynb"),  # empty: as committed
+        "code": CODE,
+        "data_sha256": data_sha256,
+        **more,
+    }
+
+
+def code_version() -> str:
+    """A digest of the code that decides the numbers, and of torch's version: a checkpoint of another is not continued.
+
+    Of the parsed code: comments, docstrings and layout do not change it, so that checkpoints, and times that can be
+    compared, outlive them.
+    """
+    digest = hashlib.sha256(str(_version("torch")).encode())
+    for name in NUMERICAL:
+        digest.update(code_digest(Path(__file__).with_name(f"{name}.py").read_text()))
+    return digest.hexdigest()
+
+
+def code_digest(source: str) -> bytes:
+    """Of a module's code, without comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).digest()
+
+
+def was_disturbed(record) -> bool | None:
+    """Whether other work took the core of a run away: its thread's CPU time against its time by the clock.
+
+    None where that says nothing: a thread that waits for a GPU, for a loader, or for other threads of its own.
+    """
+    where = record.environment
+    if where["cuda"] is not None or where["threads"] != 1 or record.cell.pipeline != "resident":
+        return None
+    last = record.history[-1]
+    return last["cpu_seconds"] < UNDISTURBED * last["train_seconds"]
+
+
+def nvidia_driver() -> str | None:
+    """The version of NVIDIA's driver; None where nvidia-smi is not to be had."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return None
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _git(*arguments):
+    """The output of git in this project's checkout; None without git, or where the package is not in its checkout."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "pyproject.toml").exists():
+        return None
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+CODE = code_version()  # of the code that runs, whatever becomes of its files meanwhile
