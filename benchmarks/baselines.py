@@ -9,7 +9,9 @@ from torchvision.datasets import CIFAR10
 
 
 def training_set(root, mean, deviation) -> CIFAR10:
-    return CIFAR10(root, train=True, transform=transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, deviation)]))
+    return CIFAR10(
+        root, train=True, transform=transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, deviation)])
+    )
 
 
 def shuffling_loader(dataset, m: int, workers: int, device) -> DataLoader:

@@ -34,14 +34,14 @@ from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines import plain, shuffling_loader, training_set, with_lightning
+from persist.graph import GraphedIterations, restored
+from persist.memory import kept_memory
 
 from persist import Cell, training
 from persist import data as datasets
-from persist.graph import GraphedIterations, restored
-from persist.memory import kept_memory
+from persist.evidence.speed import SCHEMA, describe
 from persist.model import build_model, bytes_per_iteration, flops_per_gradient
 from persist.record import environment, write_atomically
-from persist.evidence.speed import SCHEMA, describe
 
 WORKERS = (2, 4, 8)  # of the plain loop's DataLoader: the best of these, up to the cores; measured beside it: none
 BASE = dict(padding="alexnet", scaling="channel", reduction="mean")  # the grid `paper`'s reading
@@ -160,17 +160,28 @@ class Bench:
                 batches = source.epoch(epoch)
                 if self.memory_format == torch.contiguous_format:
                     batches = ((images.contiguous(), labels) for images, labels in batches)
-                iterate(_Ticking(batches.indices, cell.K, stopwatch) if isinstance(iterate, GraphedIterations) else batches)
+                iterate(
+                    _Ticking(batches.indices, cell.K, stopwatch) if isinstance(iterate, GraphedIterations) else batches
+                )
 
     def source(self, pipeline, cell, examples=None):
         if pipeline == "loader":
             return datasets.Loader(cell, self.train, self.device, workers=self.workers[cell.m])
         source = copy.copy(self.resident)  # the scaled images once, not per cell
-        source.cell, source.images, source.labels = cell, self.resident.images[:examples], self.resident.labels[:examples]
+        source.cell, source.images, source.labels = (
+            cell,
+            self.resident.images[:examples],
+            self.resident.labels[:examples],
+        )
         return source
 
     def sample(self, pipeline, m, K, precision, gradients) -> dict:
-        cell = self.cell(m, K, precision="fp32" if precision == "default" else precision, pipeline="loader" if pipeline == "loader" else "resident")
+        cell = self.cell(
+            m,
+            K,
+            precision="fp32" if precision == "default" else precision,
+            pipeline="loader" if pipeline == "loader" else "resident",
+        )
         minibatches = cell.examples // m - 1 if self.device.type == "cuda" else max(1, round(gradients / (m * K)))
         return dict(
             pipeline=pipeline, precision=precision, m=m, K=K, workers=0 if pipeline == "resident" else self.workers[m],
@@ -221,7 +232,10 @@ def rounds(settings, measure, minutes, at_least, rng) -> list[dict]:
 def matmul_rate(device, precision, n) -> dict:
     """Floating-point operations per second of an n x n matrix product: the best of a few."""
     with training._arithmetic(precision):
-        a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32) for _ in range(2))
+        a, b = (
+            torch.randn(n, n, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+            for _ in range(2)
+        )
         seconds = []
         for _ in range(8):
             start = training._now(device)
@@ -253,15 +267,29 @@ def choose_workers(bench, ms, rng, gradients) -> list[dict]:
     settings = [[("resident", m, None), *(("plain", m, w) for w in (0, *candidates))] for m in ms]
     samples = rounds(settings, measure, minutes=0, at_least=3, rng=rng)
     for m in ms:
-        bench.workers[m] = min(candidates, key=lambda w: min(s["seconds"] for s in samples if (s["pipeline"], s["m"], s["workers"]) == ("plain", m, w)))
+        bench.workers[m] = min(
+            candidates,
+            key=lambda w: min(
+                s["seconds"] for s in samples if (s["pipeline"], s["m"], s["workers"]) == ("plain", m, w)
+            ),
+        )
     return samples
 
 
 def layouts(bench, ms, rng, gradients) -> list[dict]:
     """The resident pipeline in channels-last memory, which it takes, and in NCHW; fp32, K = 1, without a graph."""
-    of = {name: dataclasses.replace(bench, graph=False, memory_format=layout) for name, layout in (("channels_last", torch.channels_last), ("nchw", torch.contiguous_format))}
+    of = {
+        name: dataclasses.replace(bench, graph=False, memory_format=layout)
+        for name, layout in (("channels_last", torch.channels_last), ("nchw", torch.contiguous_format))
+    }
     settings = [[(name, m) for name in of] for m in ms]
-    return rounds(settings, lambda name, m: {"layout": name, **of[name].sample("resident", m, 1, "fp32", gradients)}, minutes=0, at_least=5, rng=rng)
+    return rounds(
+        settings,
+        lambda name, m: {"layout": name, **of[name].sample("resident", m, 1, "fp32", gradients)},
+        minutes=0,
+        at_least=5,
+        rng=rng,
+    )
 
 
 def check(bench, precisions) -> dict:
@@ -287,7 +315,10 @@ def check(bench, precisions) -> dict:
 
     bench = dataclasses.replace(bench, graph=False, workers={32: 0})
     expected = weights("plain", cell)
-    ours = {f"{pipeline} {p}": (pipeline, dataclasses.replace(cell, precision=p, pipeline=pipeline)) for pipeline, p in [("loader", "fp32"), *(("resident", p) for p in precisions)]}
+    ours = {
+        f"{pipeline} {p}": (pipeline, dataclasses.replace(cell, precision=p, pipeline=pipeline))
+        for pipeline, p in [("loader", "fp32"), *(("resident", p) for p in precisions)]
+    }
     pipelines = {"lightning": ("lightning", cell), **ours}
     return {
         "iterations": 10,
@@ -328,7 +359,14 @@ def profile(bench, minibatches, times) -> dict:
                 total += training._now(bench.device) - start
                 if epoch == 1:  # the warm-up
                     total, seconds = 0.0, seconds.fromkeys(seconds, 0.0)
-    return {"m": 32, "K": 1, "iterations": minibatches * times, "seconds": total, **seconds, "overhead": 1 - sum(seconds.values()) / total}
+    return {
+        "m": 32,
+        "K": 1,
+        "iterations": minibatches * times,
+        "seconds": total,
+        **seconds,
+        "overhead": 1 - sum(seconds.values()) / total,
+    }
 
 
 def replayed(bench) -> dict | None:
@@ -362,7 +400,14 @@ def whole_epoch(bench, examples) -> dict:
         start = training._now(bench.device)
         loss, _ = training.iterate(cell, model, optimizer, source.epoch(2))
         float(loss)
-        return dict(pipeline="resident", precision="fp32", m=32, K=1, examples=examples, seconds=training._now(bench.device) - start)
+        return dict(
+            pipeline="resident",
+            precision="fp32",
+            m=32,
+            K=1,
+            examples=examples,
+            seconds=training._now(bench.device) - start,
+        )
 
 
 def cost_of_scale(bench, plan, rng) -> list[dict]:
@@ -371,7 +416,10 @@ def cost_of_scale(bench, plan, rng) -> list[dict]:
     settings = [[("slice", m, K)] for m, K in sorted(slices)] + [[("epoch", n, None)] for n in plan.scale_examples]
 
     def measure(kind, n, K):
-        return {"kind": kind, **(bench.sample("resident", n, K, "fp32", plan.scale_slice) if kind == "slice" else whole_epoch(bench, n))}
+        return {
+            "kind": kind,
+            **(bench.sample("resident", n, K, "fp32", plan.scale_slice) if kind == "slice" else whole_epoch(bench, n)),
+        }
 
     return rounds(settings, measure, plan.scale_minutes, plan.rounds, rng)
 
@@ -398,14 +446,21 @@ class OtherWork:
     @staticmethod
     def _read():
         with contextlib.suppress(OSError):
-            user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+            user, nice, system, _, _, irq, softirq, *_ = map(
+                int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+            )
             own = os.times()
             return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), sum(own[:4]), time.monotonic()
 
 
 def measure_all(bench, plan, precisions) -> dict:
     rng, other, start = random.Random(0), OtherWork(), time.monotonic()
-    pipelines = [("plain", "default"), ("lightning", "default"), ("loader", "fp32"), *(("resident", p) for p in precisions)]
+    pipelines = [
+        ("plain", "default"),
+        ("lightning", "default"),
+        ("loader", "fp32"),
+        *(("resident", p) for p in precisions),
+    ]
     groups = [[(pipeline, m, K, precision, plan.slice) for pipeline, precision in pipelines] for m, K in plan.table]
     checked, profiled = check(bench, precisions), profile(bench, *plan.profile)
     workers = choose_workers(bench, sorted({m for m, _ in plan.table}), rng, plan.slice)
@@ -417,7 +472,11 @@ def measure_all(bench, plan, precisions) -> dict:
         "workers": workers,
         "matmul": matmul,
         "copy": {"mebibytes": plan.copy, "bytes_per_second": copy_rate(bench.device, plan.copy)},
-        "bytes": [dict(m=m, precision=p, bytes=bytes_per_iteration(bench.cell(m, 1, precision=p))) for m in ms for p in precisions],
+        "bytes": [
+            dict(m=m, precision=p, bytes=bytes_per_iteration(bench.cell(m, 1, precision=p)))
+            for m in ms
+            for p in precisions
+        ],
         "layouts": layouts(bench, ms, rng, plan.slice),
         "samples": samples,
         "check": checked,
@@ -442,16 +501,25 @@ def result_path(options, device) -> Path:
     measured, where there is an older result; a trial in its own folder is no result."""
     cuda = device.type == "cuda"
     name = ("gpu-" if cuda else "cpu-") + slug(environment(device_name(device), "")["device"])
-    name += ("-graph" if options.graph and cuda else "") + ("-bf16" if options.bf16 and not cuda else "")  # a GPU's has bf16 anyway
+    name += ("-graph" if options.graph and cuda else "") + (
+        "-bf16" if options.bf16 and not cuda else ""
+    )  # a GPU's has bf16 anyway
     path = Path(options.output or ("runs/bench" if options.quick else "benchmarks/results")) / f"{name}.json"
     if path.exists() and not options.replace and (options.output or not options.quick):
-        raise ValueError(f"{path} is there already, an older result. Keep it elsewhere, or write over it with --replace (make bench REPLACE=1)")
+        raise ValueError(
+            f"{path} is there already, an older result. Keep it elsewhere, or write over it with --replace (make bench REPLACE=1)"
+        )
     return path
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="benchmarks/bench.py", description="Measure how fast this project trains, side by side with what people would otherwise run.")
-    parser.add_argument("--quick", action="store_true", help="a tiny network and tiny slices: whether it runs; its numbers mean nothing")
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/bench.py",
+        description="Measure how fast this project trains, side by side with what people would otherwise run.",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny network and tiny slices: whether it runs; its numbers mean nothing"
+    )
     parser.add_argument("--output", help="folder for the JSON; default benchmarks/results, with --quick runs/bench")
     parser.add_argument("--device", help="default: CUDA where there is one, else the CPU")
     parser.add_argument("--bf16", action="store_true", help="bf16 on the CPU too")
@@ -465,7 +533,9 @@ def main(arguments=None):
         device = training.resolve_device(options.device)
         plan = QUICK if options.quick else GPU if device.type == "cuda" else Plan()
         path = result_path(options, device)
-        bench = Bench(device, os.environ.get("PERSIST_DATA") or "data", plan.width, options.graph and device.type == "cuda")
+        bench = Bench(
+            device, os.environ.get("PERSIST_DATA") or "data", plan.width, options.graph and device.type == "cuda"
+        )
     except (ValueError, datasets.DataError) as error:
         sys.exit(f"error: {error}")
     cuda = device.type == "cuda"
@@ -473,7 +543,12 @@ def main(arguments=None):
     result = {
         "schema": SCHEMA,
         "quick": options.quick,
-        "environment": {**where, "cuda": torch.version.cuda if cuda else None, "threads": torch.get_num_threads(), "graph": bench.graph},
+        "environment": {
+            **where,
+            "cuda": torch.version.cuda if cuda else None,
+            "threads": torch.get_num_threads(),
+            "graph": bench.graph,
+        },
         "cell": bench.cell(32, 1).as_dict(),
         "flops_per_gradient": flops_per_gradient(bench.cell(32, 1)),
         **measure_all(bench, plan, precisions_of(device, options.bf16)),

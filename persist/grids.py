@@ -55,8 +55,15 @@ def load_grid(path) -> Grid:
         raise ValueError(f"{path}: there is no such grid; the grids in {path.parent} are: {there}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable grid: {error}") from None
-    if not isinstance(grid, dict) or set(grid) - set(KEYS) or not isinstance(grid.get("cells"), list) or not grid["cells"]:
-        raise ValueError(f"{path}: a grid has 'cells' (a list, not empty) and, optional, {', '.join(KEYS[:-1])}; no other keys")
+    if (
+        not isinstance(grid, dict)
+        or set(grid) - set(KEYS)
+        or not isinstance(grid.get("cells"), list)
+        or not grid["cells"]
+    ):
+        raise ValueError(
+            f"{path}: a grid has 'cells' (a list, not empty) and, optional, {', '.join(KEYS[:-1])}; no other keys"
+        )
     kind, beside = grid.get("kind", "figures"), grid.get("beside")
     if not isinstance(kind, str):
         raise ValueError(f"{path}: kind must be a text, not {kind!r}")
@@ -107,7 +114,9 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 # YAML 1.1 knows 1.0e-4 alone
-_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def find_records(cells: list[Cell], folders) -> list[Record]:

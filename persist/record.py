@@ -159,7 +159,9 @@ def load_records(folder, cells=None) -> list[Record]:
             continue
         record = Record.load(path)
         if path.stem != record.cell.name:
-            raise RecordError(f"{path} holds the record of {record.cell.name}: a record's file has the name of its cell")
+            raise RecordError(
+                f"{path} holds the record of {record.cell.name}: a record's file has the name of its cell"
+            )
         records.append(record)
     return records
 
@@ -202,7 +204,9 @@ def check_writable(name: str, folder):
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(2**16))  # about a record: a full disk still gives an empty file
     except OSError as error:
-        raise ValueError(f"{name} must be a folder that can be written, not {str(folder)!r}: {error.strerror}") from None
+        raise ValueError(
+            f"{name} must be a folder that can be written, not {str(folder)!r}: {error.strerror}"
+        ) from None
 
 
 def _sync_folder(folder):

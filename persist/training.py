@@ -48,7 +48,9 @@ def train(
     device = resolve_device(device)
     data = datasets.load(cell, data_root)
     with pinned(cores), strict_arithmetic():
-        pipeline = datasets.PIPELINES[cell.pipeline](cell, data.train, device, cores[1] if cores and cores[1:] else None)
+        pipeline = datasets.PIPELINES[cell.pipeline](
+            cell, data.train, device, cores[1] if cores and cores[1:] else None
+        )
         test_images = datasets.scale(data.test.images, cell).to(device)
         test_labels = torch.from_numpy(data.test.labels).to(device)
         model = place(build_model(cell), device)
@@ -57,7 +59,9 @@ def train(
         saved = Checkpoint(checkpoint, cell, where, checkpoint_every) if checkpoint else None
         history = saved.restore(model, optimizer) if saved else []
         evaluations = cell.evaluations()
-        before = history[-1] if history else dict.fromkeys(("iterations", "train_seconds", "cpu_seconds", "wall_seconds"), 0)
+        before = (
+            history[-1] if history else dict.fromkeys(("iterations", "train_seconds", "cpu_seconds", "wall_seconds"), 0)
+        )
         iteration, loss_sum, examples = before["iterations"], 0.0, 0
         start, cpu_start = clocks(device)
         for k, (images, labels) in iterations(cell, pipeline, iteration):

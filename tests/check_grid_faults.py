@@ -8,12 +8,12 @@ import subprocess
 
 import pytest
 import torch
-
-from persist import load_grid, load_records, train
-from persist.data import cores
 from faults import kill_and_finish
 from helpers import make_record, small_disk
 from workshop import command, make_workshop, processes_in, reproduce, wait_for
+
+from persist import load_grid, load_records, train
+from persist.data import cores
 
 BASE = "{dataset: digits, train_size: 64, test_size: 20, width: 0.03, padding: alexnet, epochs: 2, lr: 0.01}"
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for processes in /proc")
@@ -50,14 +50,20 @@ def test_two_kills_inside_a_cell_lose_nothing(project, tmp_path):
     finally:
         torch.set_num_threads(threads)
     figures = kill_and_finish(project, tmp_path, text, expected, kills=2, seed=0, say=lambda *_, **__: None)
-    assert figures == "kills tried: 2 (engine 1, papermill 1, kernel 0, group 0; inside a cell: 2; seed 0); records compared: 1, of them resumed: 1; lost: 0"
+    assert (
+        figures
+        == "kills tried: 2 (engine 1, papermill 1, kernel 0, group 0; inside a cell: 2; seed 0); records compared: 1, of them resumed: 1; lost: 0"
+    )
 
 
 def test_two_engines_one_of_them_without_make(workshop):
     """Nothing keeps them apart: both train the same cells. Each cell has one whole record in the end, the first that was saved."""
     cells = write_grid(workshop, "two", "[{m: 32, K: [1, 2]}]")
     plain = ["snakemake", "--profile", "profiles/default", "--nolock", "--config", "grid=two"]
-    both = [subprocess.Popen(c, cwd=workshop, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c in (command("two"), plain)]
+    both = [
+        subprocess.Popen(c, cwd=workshop, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for c in (command("two"), plain)
+    ]
     seen = {}
     while any(engine.poll() is None for engine in both):
         for record in load_records(workshop / "runs/two") if (workshop / "runs/two").is_dir() else []:
@@ -74,7 +80,12 @@ def test_two_engines_one_of_them_without_make(workshop):
 def test_a_stale_lock_of_snakemake_needs_no_hand(workshop):
     """Plain snakemake, killed, leaves a lock; make goes on all the same."""
     write_grid(workshop, "stale", "[{m: 32, K: 1}]")
-    engine = subprocess.Popen(["snakemake", "--profile", "profiles/default", "--config", "grid=stale"], cwd=workshop, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    engine = subprocess.Popen(
+        ["snakemake", "--profile", "profiles/default", "--config", "grid=stale"],
+        cwd=workshop,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
     wait_for(lambda: any("bin/papermill" in line for line in processes_in(workshop).values()), 120)
     engine.kill()
     engine.wait()
@@ -87,21 +98,37 @@ def test_a_stale_lock_of_snakemake_needs_no_hand(workshop):
 def test_data_that_vanishes_in_mid_run(workshop, cifar10_root):
     """The cell that trains has its data in memory; the next says what is missing; the same command goes on once it is back."""
     cells = write_grid(workshop, "vanish", "[{m: 32, K: [1, 2], dataset: cifar10, epochs: 30}]")
-    shutil.copytree(cifar10_root / "cifar-10-batches-py", workshop / "data/cifar-10-batches-py", copy_function=lambda a, b: os.symlink(os.path.realpath(a), b))
+    shutil.copytree(
+        cifar10_root / "cifar-10-batches-py",
+        workshop / "data/cifar-10-batches-py",
+        copy_function=lambda a, b: os.symlink(os.path.realpath(a), b),
+    )
     # nothing is downloaded meanwhile
     environment = {"PERSIST_DATA": "data", "https_proxy": "http://127.0.0.1:9", "PERSIST_CHECKPOINT_EVERY": "0"}
-    engine = subprocess.Popen(command("vanish"), cwd=workshop, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment})
+    engine = subprocess.Popen(
+        command("vanish"),
+        cwd=workshop,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
     wait_for(lambda: list((workshop / "runs/vanish").glob("checkpoints/*.pt")), 180)
     os.rename(workshop / "data", workshop / "gone")
     output, _ = engine.communicate(timeout=300)
     assert engine.returncode != 0
     [record] = load_records(workshop / "runs/vanish")
     [missing] = set(cells) - {record.cell}
-    assert f"{missing.name}: DataError: CIFAR-10 was not found: looked for the folder cifar-10-batches-py in" in output and "set PERSIST_DATA" in output
+    assert (
+        f"{missing.name}: DataError: CIFAR-10 was not found: looked for the folder cifar-10-batches-py in" in output
+        and "set PERSIST_DATA" in output
+    )
     os.path.isdir(workshop / "data") and os.rmdir(workshop / "data")
     os.rename(workshop / "gone", workshop / "data")
     assert reproduce(workshop, "vanish", **environment).returncode == 0
-    assert {r.cell for r in load_records(workshop / "runs/vanish")} == set(cells) and record in load_records(workshop / "runs/vanish")
+    assert {r.cell for r in load_records(workshop / "runs/vanish")} == set(cells) and record in load_records(
+        workshop / "runs/vanish"
+    )
 
 
 def test_a_full_or_read_only_disk_is_one_line_before_anything_trains(workshop):
@@ -110,10 +137,17 @@ def test_a_full_or_read_only_disk_is_one_line_before_anything_trains(workshop):
     with small_disk(workshop / "runs", 2**20):
         (workshop / "runs/.lock").touch()
         (workshop / "runs/filler").write_bytes(bytes(2**20 - 2**15))
-        assert_one_line(reproduce(workshop, "disk"), "error: the folder of the records must be a folder that can be written, not 'runs/disk': No space left on device")
+        assert_one_line(
+            reproduce(workshop, "disk"),
+            "error: the folder of the records must be a folder that can be written, not 'runs/disk': No space left on device",
+        )
     with small_disk(workshop / "runs", 2**20, "ro"):
         run = reproduce(workshop, "disk")
-        assert run.returncode != 0 and "cannot touch 'runs/.lock': Read-only file system" in run.stderr and "Traceback" not in run.stderr
+        assert (
+            run.returncode != 0
+            and "cannot touch 'runs/.lock': Read-only file system" in run.stderr
+            and "Traceback" not in run.stderr
+        )
         assert "another make reproduce" not in run.stdout
 
 
@@ -123,7 +157,11 @@ def test_a_damaged_record_is_one_line_before_anything_trains_and_stays(workshop)
     make_record(done).save(path)
     truncated = path.read_bytes()[:-50]
     path.write_bytes(truncated)
-    assert_one_line(reproduce(workshop, "damaged"), f"error: runs/damaged/{done.name}.json is not a record: ", "or delete it and train its cell again")
+    assert_one_line(
+        reproduce(workshop, "damaged"),
+        f"error: runs/damaged/{done.name}.json is not a record: ",
+        "or delete it and train its cell again",
+    )
     assert path.read_bytes() == truncated and len(list(path.parent.glob("*.json"))) == 1
 
 
@@ -141,8 +179,17 @@ def test_a_grid_stays_in_its_folder(workshop):
 
 def test_snakemake_alone_refuses_a_broken_grid_without_a_traceback(workshop):
     (workshop / "grids/bad.yaml").write_text(f"base: {BASE}\ncells: [{{m: 0}}]\n")
-    run = subprocess.run(["snakemake", "--profile", "profiles/default", "--config", "grid=bad"], cwd=workshop, capture_output=True, text=True)
-    assert run.returncode != 0 and "grids/bad.yaml: m must be an int from 1 to 64" in run.stderr and "Traceback" not in run.stderr
+    run = subprocess.run(
+        ["snakemake", "--profile", "profiles/default", "--config", "grid=bad"],
+        cwd=workshop,
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        run.returncode != 0
+        and "grids/bad.yaml: m must be an int from 1 to 64" in run.stderr
+        and "Traceback" not in run.stderr
+    )
 
 
 def test_ctrl_c_ends_all_and_says_how_to_go_on(workshop):
@@ -155,6 +202,9 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(workshop):
     wait_for(lambda: list((workshop / "runs/stopped").glob("checkpoints/*-e100000-*.pt")), 180)
     os.killpg(engine.pid, signal.SIGINT)
     output, _ = engine.communicate(timeout=120)
-    assert engine.returncode != 0 and "What was trained is kept in runs/stopped; the same command goes on from there." in output
+    assert (
+        engine.returncode != 0
+        and "What was trained is kept in runs/stopped; the same command goes on from there." in output
+    )
     assert not list((workshop / "runs/stopped").glob("figure*")), "no figure is drawn for one who wants to stop"
     wait_for(lambda: not processes_in(workshop), 60)

@@ -19,13 +19,19 @@ import threading
 import time
 from pathlib import Path
 
-from persist.record import Record, RecordError, load_records
 from helpers import numbers
 from workshop import command, make_workshop, processes_in, wait_for
 
+from persist.record import Record, RecordError, load_records
+
 LONGER = "  - {m: 32, K: [1, 2], epochs: 30}\n"
 # What is killed -> a part of its command line. "group": all of make's process group at once, as a closed terminal does.
-VICTIMS = {"engine": "bin/snakemake", "papermill": "bin/papermill", "kernel": "ipykernel_launcher", "group": "bin/snakemake"}
+VICTIMS = {
+    "engine": "bin/snakemake",
+    "papermill": "bin/papermill",
+    "kernel": "ipykernel_launcher",
+    "group": "bin/snakemake",
+}
 LONGEST_WAIT = 20.0  # seconds after the last kill or start: a cell of the smoke grid takes 5 on two idle cores
 PATIENCE = 300.0  # seconds for anything that must happen; a busy machine is slow
 
@@ -54,7 +60,9 @@ class Grid:
     def start(self):
         environment = {**os.environ, "PERSIST_CHECKPOINT_EVERY": "0"}  # after every epoch
         with open(self.folder / "make.log", "ab") as log:
-            self.make = subprocess.Popen(command("faults"), cwd=self.folder, stdout=log, stderr=log, env=environment, start_new_session=True)
+            self.make = subprocess.Popen(
+                command("faults"), cwd=self.folder, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
 
     def start_from_nothing(self):
         shutil.rmtree(self.runs)
@@ -153,7 +161,10 @@ def kill_and_finish(project, folder, text, expected: dict[str, Record], kills, s
             while not grid.kill(kind, inside):
                 compare(grid.finish(), expected)
                 grid.start_from_nothing()
-            say(f"{number} of {kills}: {kind} killed{' inside a cell' if inside else ''}; records there: {len(grid.kept)} of {len(expected)}", flush=True)
+            say(
+                f"{number} of {kills}: {kind} killed{' inside a cell' if inside else ''}; records there: {len(grid.kept)} of {len(expected)}",
+                flush=True,
+            )
         if grid.running():  # after a kill of papermill or a kernel the engine has gone on
             grid.make.wait(3 * PATIENCE)
         found = grid.finish()
@@ -190,7 +201,9 @@ def too_long(*_):
 def main():
     parser = argparse.ArgumentParser(description="Kill a grid at random moments; nothing may be lost.")
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=random.randrange(1000), help="of the moments; default: a random one")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(1000), help="of the moments; default: a random one"
+    )
     parser.add_argument("--minutes", type=int, default=20, help="limit for all")
     options = parser.parse_args()
     project = Path(__file__).resolve().parents[1]
@@ -199,11 +212,18 @@ def main():
     signal.alarm(60 * options.minutes)
     started = time.monotonic()
     text = (project / "grids/smoke.yaml").read_text() + LONGER
-    with tempfile.TemporaryDirectory(prefix="persist-faults-") as quiet, tempfile.TemporaryDirectory(prefix="persist-faults-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="persist-faults-") as quiet,
+        tempfile.TemporaryDirectory(prefix="persist-faults-") as folder,
+    ):
         try:
             expected = train_undisturbed(project, Path(quiet), text)
             print(f"undisturbed: {len(expected)} records in {time.monotonic() - started:.0f} s", flush=True)
-            print(kill_and_finish(project, Path(folder), text, expected, options.kills, options.seed), f"in {time.monotonic() - started:.0f} s", sep="; ")
+            print(
+                kill_and_finish(project, Path(folder), text, expected, options.kills, options.seed),
+                f"in {time.monotonic() - started:.0f} s",
+                sep="; ",
+            )
         except (AssertionError, subprocess.TimeoutExpired) as error:
             sys.exit(f"error: {error} (seed {options.seed})")
 

@@ -11,7 +11,9 @@ from persist import Cell, Record
 from persist.record import CLOCKS
 
 
-def make_record(cell: Cell, diverged_at: int | None = None, accuracy=None, seconds: float = 1.0, stopped_at: int | None = None) -> Record:
+def make_record(
+    cell: Cell, diverged_at: int | None = None, accuracy=None, seconds: float = 1.0, stopped_at: int | None = None
+) -> Record:
     """A record of `cell`; accuracy: a function of the epoch, by default one that rises with the epoch and with K."""
     accuracy = accuracy or (lambda epoch: 1 - 0.9 * math.exp(-0.1 * epoch * cell.K))
     history = []
@@ -28,7 +30,14 @@ def make_record(cell: Cell, diverged_at: int | None = None, accuracy=None, secon
                 "test_accuracy": None if lost else accuracy(n),
             }
         )
-    environment = {"device": "Some GPU", "cuda": "13.0", "threads": 2, "torch": "2.14.1", "cpu": "Some CPU", "data_sha256": "0" * 64}
+    environment = {
+        "device": "Some GPU",
+        "cuda": "13.0",
+        "threads": 2,
+        "torch": "2.14.1",
+        "cpu": "Some CPU",
+        "data_sha256": "0" * 64,
+    }
     status = "diverged" if diverged_at else "unfinished" if stopped_at else "finished"
     return Record(cell=cell, history=history, environment=environment, status=status)
 

@@ -13,7 +13,22 @@ import time
 import numpy as np
 import pytest
 
-from persist.evidence.speed import PIPELINES, BenchmarkError, channels_last, describe, draw_bars, draw_scale, load_benchmarks, main, paper_claim, repeated, rows, targets, to_markdown, without_workers
+from persist.evidence.speed import (
+    PIPELINES,
+    BenchmarkError,
+    channels_last,
+    describe,
+    draw_bars,
+    draw_scale,
+    load_benchmarks,
+    main,
+    paper_claim,
+    repeated,
+    rows,
+    targets,
+    to_markdown,
+    without_workers,
+)
 
 SECONDS = {"plain": 4.0, "lightning": 5.0, "loader": 3.0, "resident": 2.0}  # of a slice with K = 1, in round 0
 
@@ -25,7 +40,9 @@ def made_up(cuda=None, precisions=("fp32",)):
         for m in (32, 256, 512):
             for K, factor in ((1, 1), (5, 4)):
                 for pipeline, seconds in SECONDS.items():
-                    for precision in precisions if pipeline == "resident" else ("fp32",) if pipeline == "loader" else ("default",):
+                    for precision in (
+                        precisions if pipeline == "resident" else ("fp32",) if pipeline == "loader" else ("default",)
+                    ):
                         fast = 2 if precision == "bf16" else 1
                         samples.append(
                             {"round": number, "pipeline": pipeline, "precision": precision, "m": m, "K": K, "workers": 0 if pipeline == "resident" else 2, "minibatches": 1024 // m,
@@ -33,7 +50,20 @@ def made_up(cuda=None, precisions=("fp32",)):
                         )  # fmt: skip
     scale = [{"round": n, "kind": "slice", "pipeline": "resident", "precision": "fp32", "m": m, "K": K, "workers": 0, "minibatches": 1, "gradients": m * K, "seconds": m * K * (1 + n) / 500}
              for n in (0, 1) for m, K in ((8, 1), (32, 1), (32, 16))]  # fmt: skip
-    scale += [{"round": n, "kind": "epoch", "pipeline": "resident", "precision": "fp32", "m": 32, "K": 1, "examples": e, "seconds": e / 400} for n in (0, 1) for e in (100, 200)]
+    scale += [
+        {
+            "round": n,
+            "kind": "epoch",
+            "pipeline": "resident",
+            "precision": "fp32",
+            "m": 32,
+            "K": 1,
+            "examples": e,
+            "seconds": e / 400,
+        }
+        for n in (0, 1)
+        for e in (100, 200)
+    ]
     return {
         "schema": 1, "quick": False, "name": "some",
         "environment": {"device": "Some GPU" if cuda else "Some CPU", "cuda": cuda, "threads": 2, "torch": "2.14.1"},
@@ -74,15 +104,24 @@ def test_the_baselines_on_a_gpu_have_no_floor():
 
 def test_where_the_bytes_take_longer_they_are_the_floor():
     result = copy.deepcopy(RESULT)
-    result["bytes"][2]["bytes"] = 512 * 10**8  # at 4e10 bytes per second 400 gradients per second; the operations allow 1000
-    assert {r["m"]: r["floor"] for r in rows(result) if (r["K"], r["pipeline"]) == (1, "resident")} == pytest.approx({32: 0.256, 256: 0.256, 512: 0.64})
-    assert "40 GB/s of a copy of 256 MiB: that takes longer, and is taken as the floor, at m = 512 in fp32." in to_markdown([result])
+    result["bytes"][2]["bytes"] = (
+        512 * 10**8
+    )  # at 4e10 bytes per second 400 gradients per second; the operations allow 1000
+    assert {r["m"]: r["floor"] for r in rows(result) if (r["K"], r["pipeline"]) == (1, "resident")} == pytest.approx(
+        {32: 0.256, 256: 0.256, 512: 0.64}
+    )
+    assert (
+        "40 GB/s of a copy of 256 MiB: that takes longer, and is taken as the floor, at m = 512 in fp32."
+        in to_markdown([result])
+    )
     assert "that takes less, at every m." in to_markdown([RESULT])
 
 
 def test_the_readmes_table_and_sentences():
     text = to_markdown([RESULT])
-    assert "| Some CPU, 2 threads | 32 | 5 | fp32 | 640 | 512 | 853 | 1,280 | 2.00 |" not in text  # round 1, not round 0, is the median
+    assert (
+        "| Some CPU, 2 threads | 32 | 5 | fp32 | 640 | 512 | 853 | 1,280 | 2.00 |" not in text
+    )  # round 1, not round 0, is the median
     assert "| Some CPU, 2 threads | 32 | 5 | fp32 | 160 | 128 | 213 | 320 | 2.00 | 781.2 | 4.00 | 4.00 | 0.32 |" in text
     assert text.count("| Some CPU") == 6 and text.count("not measured yet") == 4
     assert "not measured yet" not in to_markdown([made_up("13.0")])
@@ -102,29 +141,50 @@ def test_targets_that_are_reached_and_that_are_not():
     for sample in slow["samples"]:
         sample["seconds"] *= 1.6 if sample["pipeline"] == "resident" else 1
     slow["profile"]["overhead"] = 0.05
-    assert "**not reached**, 1.25" in targets(slow)[0] and ": reached, 1.25" in targets(slow)[1] and "**not reached**, 5.0%" in targets(slow)[2]
-    assert targets(slow)[0].endswith("With its own rate at m = 512, where what an iteration costs beside its examples weighs least, it would be 1.25 times as fast.")
+    assert (
+        "**not reached**, 1.25" in targets(slow)[0]
+        and ": reached, 1.25" in targets(slow)[1]
+        and "**not reached**, 5.0%" in targets(slow)[2]
+    )
+    assert targets(slow)[0].endswith(
+        "With its own rate at m = 512, where what an iteration costs beside its examples weighs least, it would be 1.25 times as fast."
+    )
     fast = copy.deepcopy(slow)
     for sample in fast["samples"]:
         sample["seconds"] /= 2 if (sample["pipeline"], sample["m"]) == ("resident", 512) else 1
-    assert "it would be 2.50 times as fast" in targets(fast)[0] and "With its own rate" not in targets(slow)[1] + targets(RESULT)[0]
+    assert (
+        "it would be 2.50 times as fast" in targets(fast)[0]
+        and "With its own rate" not in targets(slow)[1] + targets(RESULT)[0]
+    )
     gpu = targets(made_up("13.0", ("fp32", "bf16")))
-    assert [line[:14] for line in gpu[:2]] == ["m = 32, bf16: ", "m = 32, fp32: "] and "at least 4 times" in gpu[0] and "**not reached**" in gpu[1] and "With its own rate" not in gpu[1]
+    assert (
+        [line[:14] for line in gpu[:2]] == ["m = 32, bf16: ", "m = 32, fp32: "]
+        and "at least 4 times" in gpu[0]
+        and "**not reached**" in gpu[1]
+        and "With its own rate" not in gpu[1]
+    )
     assert any("reached, 97.0%" in line for line in gpu)
 
 
 def test_the_plain_loop_without_workers_is_told_too():
-    assert without_workers(RESULT).endswith("(K = 1): 1.50 at m = 32, 1.50 at m = 512.") and without_workers(RESULT) in to_markdown([RESULT])
+    assert without_workers(RESULT).endswith("(K = 1): 1.50 at m = 32, 1.50 at m = 512.") and without_workers(
+        RESULT
+    ) in to_markdown([RESULT])
 
 
 def test_what_channels_last_memory_gains_is_told():
-    assert channels_last(RESULT) == "In channels-last memory `resident` is this many times as fast as in NCHW (fp32, K = 1): 1.25 at m = 32, 1.25 at m = 512."
+    assert (
+        channels_last(RESULT)
+        == "In channels-last memory `resident` is this many times as fast as in NCHW (fp32, K = 1): 1.25 at m = 32, 1.25 at m = 512."
+    )
     assert channels_last(RESULT) in to_markdown([RESULT])
 
 
 def test_how_far_one_thing_measured_again_differs():
     # m = 32: twice in the rounds before the table's, three times in it, twice in layouts (2, 4, 6 seconds for 1024 gradients), twice in scale (100 and 200 s per epoch)
-    assert repeated(RESULT).endswith("in all parts of the run: 195.3 (97.7-293.0) at m = 32 (n = 9), 195.3 (97.7-293.0) at m = 256 (n = 3), 195.3 (97.7-293.0) at m = 512 (n = 7).")
+    assert repeated(RESULT).endswith(
+        "in all parts of the run: 195.3 (97.7-293.0) at m = 32 (n = 9), 195.3 (97.7-293.0) at m = 256 (n = 3), 195.3 (97.7-293.0) at m = 512 (n = 7)."
+    )
 
 
 @pytest.mark.parametrize("change, message", [({"layouts": []}, "layouts is empty"), ({"samples": [{**RESULT["samples"][0], "seconds": -1.0}]}, "samples holds the seconds -1.0"),
@@ -138,7 +198,10 @@ def test_what_is_no_measurement_is_refused_by_name(tmp_path, change, message):
 
 def test_the_papers_claim_beside_the_measured_ratios():
     lines = paper_claim(RESULT)
-    assert lines[0] == "m = 32: the paper finds K = 5 to cost about 3 times K = 1; measured here: 4.00 in `loader`, 4.00 in `resident`."
+    assert (
+        lines[0]
+        == "m = 32: the paper finds K = 5 to cost about 3 times K = 1; measured here: 4.00 in `loader`, 4.00 in `resident`."
+    )
     assert len(lines) == 3
 
 
@@ -199,7 +262,10 @@ def test_the_readme_and_the_committed_figures_are_what_the_results_say(project, 
     assert f"<!-- speed -->\n{to_markdown(results)}<!-- end -->" in (project / "README.md").read_text(), "make figures"
     (tmp_path / "README.md").write_text("<!-- speed -->\n<!-- end -->")
     main([str(project / "benchmarks" / "results"), str(tmp_path / "figures"), str(tmp_path / "README.md")])
-    drawn, committed = ({p.name: p.read_text() for p in folder.glob("*.svg")} for folder in (tmp_path / "figures", project / "figures" / "bench"))
+    drawn, committed = (
+        {p.name: p.read_text() for p in folder.glob("*.svg")}
+        for folder in (tmp_path / "figures", project / "figures" / "bench")
+    )
     assert drawn == committed, "make figures"
 
 
@@ -249,7 +315,13 @@ def test_the_layouts_are_what_they_are_called(bench, cifar10_root, monkeypatch):
 
     def iterate(cell, model, optimizer, batches):
         images, _ = next(iter(batches))
-        seen.append((model[0].weight.is_contiguous(), images.is_contiguous(), images.is_contiguous(memory_format=torch.channels_last)))
+        seen.append(
+            (
+                model[0].weight.is_contiguous(),
+                images.is_contiguous(),
+                images.is_contiguous(memory_format=torch.channels_last),
+            )
+        )
         raise bench.Done
 
     monkeypatch.setattr(bench.training, "iterate", iterate)
@@ -263,19 +335,26 @@ def test_an_older_result_is_never_written_over_unasked(bench, tmp_path, monkeypa
     import torch
 
     def options(**changes):
-        return argparse.Namespace(**{**dict(graph=False, bf16=False, quick=False, replace=False, output=str(tmp_path)), **changes})
+        return argparse.Namespace(
+            **{**dict(graph=False, bf16=False, quick=False, replace=False, output=str(tmp_path)), **changes}
+        )
 
     cpu = torch.device("cpu")
     path = bench.result_path(options(), cpu)
     assert path.parent == tmp_path and re.fullmatch(r"cpu-[a-z0-9-]+\.json", path.name)
-    assert bench.result_path(options(bf16=True, graph=True), cpu).name == f"{path.stem}-bf16.json", "a CPU captures no graph"
+    assert bench.result_path(options(bf16=True, graph=True), cpu).name == f"{path.stem}-bf16.json", (
+        "a CPU captures no graph"
+    )
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
     for graph, name in ((False, "gpu-some-gpu.json"), (True, "gpu-some-gpu-graph.json")):
         assert bench.result_path(options(graph=graph, bf16=True), torch.device("cuda")).name == name
     path.write_text("older")
     assert bench.result_path(options(replace=True), cpu) == path
     monkeypatch.setattr(bench, "Bench", None)  # nothing is read or measured before
-    with pytest.raises(SystemExit, match=f"^error: {re.escape(str(path))} is there already, an older result.*--replace .make bench REPLACE=1.$"):
+    with pytest.raises(
+        SystemExit,
+        match=f"^error: {re.escape(str(path))} is there already, an older result.*--replace .make bench REPLACE=1.$",
+    ):
         bench.main(["--device", "cpu", "--output", str(tmp_path)])
     assert path.read_text() == "older"
 
@@ -285,16 +364,26 @@ def test_the_whole_benchmark_in_small(project, cifar10_root, tmp_path):
     run = subprocess.run(command, cwd=project, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     [result] = load_benchmarks(tmp_path)
-    assert result["quick"] and "/" not in json.dumps({k: v for k, v in result["environment"].items() if k != "git_modified"})
+    assert result["quick"] and "/" not in json.dumps(
+        {k: v for k, v in result["environment"].items() if k != "git_modified"}
+    )
     table = rows(result)
     assert {(r["m"], r["K"], r["pipeline"], r["precision"]) for r in table} == {
         (32, K, pipeline, precision)
         for K in (1, 2)
-        for pipeline, precision in (("plain", "default"), ("lightning", "default"), ("loader", "fp32"), ("resident", "fp32"), ("resident", "bf16"))
+        for pipeline, precision in (
+            ("plain", "default"),
+            ("lightning", "default"),
+            ("loader", "fp32"),
+            ("resident", "fp32"),
+            ("resident", "bf16"),
+        )
     }
     assert all(len(r["rate"]) == 2 and min(r["rate"]) > 0 for r in table)
     # every sample is whole minibatches with all their uses, of some 64 gradients
-    assert all(s["gradients"] == s["minibatches"] * s["m"] * s["K"] and 64 <= s["gradients"] <= 128 for s in result["samples"])
+    assert all(
+        s["gradients"] == s["minibatches"] * s["m"] * s["K"] and 64 <= s["gradients"] <= 128 for s in result["samples"]
+    )
     check = result["check"]
     assert check["largest_change"] > 1e-3
     for name in ("lightning", "loader fp32", "resident fp32"):
@@ -302,7 +391,13 @@ def test_the_whole_benchmark_in_small(project, cifar10_root, tmp_path):
     assert 1e-6 < check["largest_difference"]["resident bf16"] < check["largest_change"]
     profile = result["profile"]
     assert profile["iterations"] == 8 and 0 < profile["overhead"] < 1
-    assert profile["forward"] + profile["backward"] + profile["update"] == pytest.approx(profile["seconds"] * (1 - profile["overhead"]))
+    assert profile["forward"] + profile["backward"] + profile["update"] == pytest.approx(
+        profile["seconds"] * (1 - profile["overhead"])
+    )
     assert {s["kind"] for s in result["scale"]} == {"slice", "epoch"}
-    assert "its numbers mean nothing" in to_markdown([result]) and len(draw_bars(result).axes) == 1 and len(draw_scale(result).axes) == 3
+    assert (
+        "its numbers mean nothing" in to_markdown([result])
+        and len(draw_bars(result).axes) == 1
+        and len(draw_scale(result).axes) == 3
+    )
     assert set(PIPELINES) == {s["pipeline"] for s in result["samples"]}

@@ -12,14 +12,24 @@ import signal
 
 import pytest
 import torch
+from helpers import make_record, numbers, small_disk
 
 from persist import Cell, Record, load_records, train
 from persist import record as records
 from persist.data import DataError, load
 from persist.notebook.runner import train_or_load
-from helpers import make_record, numbers, small_disk
 
-SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.25, padding="alexnet", reduction="mean", lr=0.05, epochs=3)
+SMALL = Cell(
+    m=32,
+    dataset="digits",
+    train_size=100,
+    test_size=50,
+    width=0.25,
+    padding="alexnet",
+    reduction="mean",
+    lr=0.05,
+    epochs=3,
+)
 
 
 @contextlib.contextmanager
@@ -41,12 +51,17 @@ def fill(folder, leave):
 
 
 def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != "filler")
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != "filler"
+    )
 
 
 def test_a_checkpoint_that_the_disk_cannot_hold_does_not_stop_the_run(tmp_path):
     with small_disk(tmp_path, 2**18):  # a checkpoint takes more, a record a few thousand bytes
-        with pytest.warns(UserWarning, match=r"no checkpoint after epoch 1, the run goes on without: .*No space left on device; nothing was written: .*\.pt"):
+        with pytest.warns(
+            UserWarning,
+            match=r"no checkpoint after epoch 1, the run goes on without: .*No space left on device; nothing was written: .*\.pt",
+        ):
             record = train(SMALL, checkpoint=tmp_path / "cell.pt", checkpoint_every=0)
         assert files(tmp_path) == [], "no part of a checkpoint is left"
         record.save(tmp_path / f"{SMALL.name}.json")
@@ -56,7 +71,10 @@ def test_a_checkpoint_that_the_disk_cannot_hold_does_not_stop_the_run(tmp_path):
 
 def test_the_same_by_a_limit_on_the_size_of_files(tmp_path):
     with file_size_limit(2**16):
-        with pytest.warns(UserWarning, match="no checkpoint after epoch 1, the run goes on without: .*File too large; nothing was written"):
+        with pytest.warns(
+            UserWarning,
+            match="no checkpoint after epoch 1, the run goes on without: .*File too large; nothing was written",
+        ):
             record = train(SMALL, checkpoint=tmp_path / "cell.pt", checkpoint_every=0)
         assert files(tmp_path) == []
         with pytest.raises(OSError, match=r"File too large; nothing was written: .*some\.bin"):
@@ -97,7 +115,13 @@ def test_a_record_that_the_disk_cannot_hold_is_an_error_that_says_so_and_the_cel
             patch.setattr(run, "Progress", Filling)
             with pytest.raises(OSError) as error:
                 train_or_load(SMALL, tmp_path)
-        for part in ("the record was not saved", "No space left on device", SMALL.name, "Make room", "goes on from the last checkpoint"):
+        for part in (
+            "the record was not saved",
+            "No space left on device",
+            SMALL.name,
+            "Make room",
+            "goes on from the last checkpoint",
+        ):
             assert part in str(error.value)
         assert load_records(tmp_path) == [] and files(tmp_path) == [f"checkpoints/{SMALL.name}.pt"]
         (tmp_path / "filler").unlink()
@@ -110,22 +134,34 @@ def test_a_disk_that_is_full_already_is_refused_before_anything_trains(tmp_path,
     monkeypatch.setattr("persist.notebook.runner.train", lambda *args, **kwargs: pytest.fail("it trained"))
     with small_disk(tmp_path, 2**20):
         fill(tmp_path, leave=0)
-        with pytest.raises(ValueError, match="results_dir must be a folder that can be written, not .*: No space left on device"):
+        with pytest.raises(
+            ValueError, match="results_dir must be a folder that can be written, not .*: No space left on device"
+        ):
             train_or_load(SMALL, tmp_path)
         assert files(tmp_path) == []
 
 
 def test_a_read_only_folder_is_refused_before_anything_trains(tmp_path, monkeypatch):
     monkeypatch.setattr("persist.notebook.runner.train", lambda *args, **kwargs: pytest.fail("it trained"))
-    with small_disk(tmp_path, 2**20, "ro"), pytest.raises(ValueError, match="results_dir must be a folder that can be written, not .*: Read-only file system"):
+    with (
+        small_disk(tmp_path, 2**20, "ro"),
+        pytest.raises(
+            ValueError, match="results_dir must be a folder that can be written, not .*: Read-only file system"
+        ),
+    ):
         train_or_load(SMALL, tmp_path)
 
 
 def test_copying_records_to_where_nothing_can_be_written_is_a_line_and_no_traceback(tmp_path):
     (tmp_path / "grid.yaml").write_text("cells: [{m: 32, dataset: digits, epochs: 3}]\n")
-    make_record(Cell(m=32, dataset="digits", epochs=3)).save(tmp_path / "runs" / f"{Cell(m=32, dataset='digits', epochs=3).name}.json")
+    make_record(Cell(m=32, dataset="digits", epochs=3)).save(
+        tmp_path / "runs" / f"{Cell(m=32, dataset='digits', epochs=3).name}.json"
+    )
     (tmp_path / "results").mkdir()
-    with small_disk(tmp_path / "results", 2**20, "ro"), pytest.raises(SystemExit, match="error: .*Read-only file system; nothing was written: "):
+    with (
+        small_disk(tmp_path / "results", 2**20, "ro"),
+        pytest.raises(SystemExit, match="error: .*Read-only file system; nothing was written: "),
+    ):
         records.main([str(tmp_path / name) for name in ("grid.yaml", "runs", "results/some")])
 
 
@@ -225,7 +261,9 @@ def test_records_are_read_as_data_alone(tmp_path, folder):
         ("progress", "reduced"),
     ],
 )
-def test_every_command_that_reads_records_names_a_damaged_one_in_a_line(project, tmp_path, monkeypatch, module, arguments):
+def test_every_command_that_reads_records_names_a_damaged_one_in_a_line(
+    project, tmp_path, monkeypatch, module, arguments
+):
     shutil.copytree(project / "results/reduced", tmp_path / "results/reduced")
     shutil.copytree(project / "grids", tmp_path / "grids")
     shutil.copy(project / "README.md", tmp_path)
@@ -234,6 +272,13 @@ def test_every_command_that_reads_records_names_a_damaged_one_in_a_line(project,
     damaged.write_text(damaged.read_text()[:-100])
     before = (tmp_path / "README.md").read_text()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=f"^error: (results|runs)/reduced/{damaged.name} is not a record: .* delete it and train its cell again$"):
+    with pytest.raises(
+        SystemExit,
+        match=f"^error: (results|runs)/reduced/{damaged.name} is not a record: .* delete it and train its cell again$",
+    ):
         importlib.import_module(f"persist.{module}").main(arguments.split())
-    assert (tmp_path / "README.md").read_text() == before and not (tmp_path / "figures").exists() and not (tmp_path / "elsewhere").exists()
+    assert (
+        (tmp_path / "README.md").read_text() == before
+        and not (tmp_path / "figures").exists()
+        and not (tmp_path / "elsewhere").exists()
+    )

@@ -16,11 +16,17 @@ def loaded_by(statement, without=()):
 
 
 def test_persistent_needs_nothing():
-    assert loaded_by("from persist import persistent; assert list(persistent([7], 2)) == [(1, 7), (2, 7)]", without=HEAVY) == set()
+    assert (
+        loaded_by("from persist import persistent; assert list(persistent([7], 2)) == [(1, 7), (2, 7)]", without=HEAVY)
+        == set()
+    )
 
 
 def test_figures_and_records_import_no_torch():
-    assert loaded_by("import persist.evidence.figures, persist.record, persist.sweep, persist.evidence.speed", without=("torch", "torchvision")) >= {"matplotlib"}
+    assert loaded_by(
+        "import persist.evidence.figures, persist.record, persist.sweep, persist.evidence.speed",
+        without=("torch", "torchvision"),
+    ) >= {"matplotlib"}
 
 
 def test_cells_and_grids_import_only_yaml():
@@ -28,12 +34,18 @@ def test_cells_and_grids_import_only_yaml():
 
 
 def test_training_imports_neither_matplotlib_nor_the_notebook_stack():
-    assert loaded_by("from persist import train").isdisjoint({"matplotlib", "papermill", "IPython", "sklearn", "pandas"})
+    assert loaded_by("from persist import train").isdisjoint(
+        {"matplotlib", "papermill", "IPython", "sklearn", "pandas"}
+    )
 
 
-@pytest.mark.parametrize("first", ["import persist.training", "import persist.record", "import persist.evidence.figures", "pass"])
+@pytest.mark.parametrize(
+    "first", ["import persist.training", "import persist.record", "import persist.evidence.figures", "pass"]
+)
 def test_train_is_the_function_whatever_was_imported_before(first):
-    loaded_by(f"{first}\nimport persist\nassert callable(persist.train) and callable(persist.persistent)\nfrom persist import train, Record")
+    loaded_by(
+        f"{first}\nimport persist\nassert callable(persist.train) and callable(persist.persistent)\nfrom persist import train, Record"
+    )
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -5,13 +5,23 @@ import time
 
 import numpy as np
 import pytest
+from helpers import make_record
 
 from persist import Cell, train
-from persist.notebook.explore import Explorer, explore
 from persist.evidence.figures import style
-from persist.notebook.live import LOSS_TOP, LiveCurves, Picture, Run, Stopped, cost_table, describe_runs, draw_runs, to_html
+from persist.notebook.explore import Explorer, explore
+from persist.notebook.live import (
+    LOSS_TOP,
+    LiveCurves,
+    Picture,
+    Run,
+    Stopped,
+    cost_table,
+    describe_runs,
+    draw_runs,
+    to_html,
+)
 from persist.notebook.progress import in_jupyter
-from helpers import make_record
 
 BASE = dict(dataset="digits", width=0.05, padding="alexnet", reduction="mean", lr=0.05)
 SMALL = Cell(m=32, train_size=100, test_size=50, epochs=3, **BASE)
@@ -30,7 +40,15 @@ def test_what_is_drawn_is_the_history_so_far_over_the_recorded_curves():
     cells = [Cell(m=256, K=K, epochs=6, **BASE) for K in (1, 5)]
     runs, recorded = [run_of(cells[1], 4)], [make_record(Cell(m=256, K=K, epochs=9, **BASE)) for K in (1, 5)]
     figure = draw_runs(runs, recorded)
-    for ax, (clock, quantity) in zip(figure.axes, [("train_seconds", "test_accuracy"), ("epoch", "test_accuracy"), ("train_seconds", "test_loss"), ("epoch", "test_loss")]):
+    for ax, (clock, quantity) in zip(
+        figure.axes,
+        [
+            ("train_seconds", "test_accuracy"),
+            ("epoch", "test_accuracy"),
+            ("train_seconds", "test_loss"),
+            ("epoch", "test_loss"),
+        ],
+    ):
         drawn = curves(ax)
         assert [color for color, _ in drawn] == [style(1)[0], style(5)[0], style(5)[0]]
         for (_, points), history in zip(drawn, [recorded[0].history[:6], recorded[1].history[:6], runs[0].history]):
@@ -64,7 +82,12 @@ def test_costs():
     table = cost_table([stopped], [make_record(cell)])
     assert list(table["run"]) == ["1", "recorded"] and list(table["epochs"]) == ["2 of 4, stopped", "4"]
     row = table.iloc[0]
-    assert (row["iterations"], row["distinct examples"], row["gradient evaluations"], row["seconds"]) == ("30", "2,874", "14,370", "10.0")
+    assert (row["iterations"], row["distinct examples"], row["gradient evaluations"], row["seconds"]) == (
+        "30",
+        "2,874",
+        "14,370",
+        "10.0",
+    )
     accuracy = f"{stopped.history[1]['test_accuracy']:.4f}"
     assert (row["best accuracy"], row["at epoch"], row["last accuracy"]) == (accuracy, "2", accuracy)
     assert cost_table([Run(1, cell)]).iloc[0]["epochs"] == "0 of 4" and cost_table([]).empty
@@ -86,7 +109,11 @@ def test_a_run_has_the_history_of_a_record_and_stops_within_an_epoch():
 
     stop_in_the_second_epoch.seen, cut = 0, Run(2, SMALL)
     cut.train(on_minibatch=stop_in_the_second_epoch)
-    assert cut.status == "stopped" and len(cut.history) == 1 and cut.history[0]["test_loss"] == whole.history[0]["test_loss"]
+    assert (
+        cut.status == "stopped"
+        and len(cut.history) == 1
+        and cut.history[0]["test_loss"] == whole.history[0]["test_loss"]
+    )
 
 
 @pytest.mark.parametrize("reuse", ["consecutive", "spaced"])
@@ -121,7 +148,10 @@ def test_a_picture_has_words_and_takes_a_third_of_the_time(monkeypatch):
     picture.update([run_of(SMALL, 2)])
     assert len(shown) == 2
     picture.update([run_of(SMALL, 3)], at_once=True)
-    assert len(shown) == 3 and re.fullmatch(r'<img alt="Accuracy.*run 1: m = 32, K = 1, µ = 0.05 has 0.\d{4} after epoch 3." .*src="data:image/png;base64,[^"]+">', shown[2])
+    assert len(shown) == 3 and re.fullmatch(
+        r'<img alt="Accuracy.*run 1: m = 32, K = 1, µ = 0.05 has 0.\d{4} after epoch 3." .*src="data:image/png;base64,[^"]+">',
+        shown[2],
+    )
     assert describe_runs([]).endswith("no epoch is done yet.") and 'alt="&lt;"' in to_html(draw_runs([]), "<")
 
 
@@ -158,16 +188,35 @@ def tiny(choose):
 
 def test_a_choice_comes_with_the_setting_of_its_grid(project):
     explorer = Explorer(root=project, m=256, K=5)
-    assert (explorer.cell.width, explorer.cell.reduction, explorer.cell.lr, explorer.cell.epochs) == (0.0625, "mean", 0.05, 40)
+    assert (explorer.cell.width, explorer.cell.reduction, explorer.cell.lr, explorer.cell.epochs) == (
+        0.0625,
+        "mean",
+        0.05,
+        40,
+    )
     assert [r.cell.K for r in sorted(explorer.recorded(), key=lambda r: r.cell.K)] == [1, 2, 5]
     assert explorer.cell in [r.cell for r in explorer.recorded()], "as it stands, it is a recorded cell"
     kmu = explorer.recorded(explorer.choose(lr_policy="kmu"))
     assert sorted((r.cell.K, r.cell.lr_policy) for r in kmu) == [(1, "constant"), (2, "kmu"), (5, "kmu")]
     other = explorer.choose(dataset="cifar10")
-    assert (other.m, other.K, other.train_size, other.reduction, other.lr, other.epochs) == (256, 5, 10240, "sum", 0.0001, 12)
-    assert sorted((r.cell.K, r.cell.seed) for r in explorer.recorded(other)) == [(1, 0), (2, 0), (5, 0)], "of its own seed"
+    assert (other.m, other.K, other.train_size, other.reduction, other.lr, other.epochs) == (
+        256,
+        5,
+        10240,
+        "sum",
+        0.0001,
+        12,
+    )
+    assert sorted((r.cell.K, r.cell.seed) for r in explorer.recorded(other)) == [(1, 0), (2, 0), (5, 0)], (
+        "of its own seed"
+    )
     assert explorer.recorded(explorer.choose(m=64)) == []
-    for choice, message in ((dict(k=3), "unknown choice 'k': one chooses m, K, "), (dict(dataset="x"), "dataset must be one of 'digits', 'cifar10', not 'x'"), (dict(dataset=["a"]), "dataset must be one of 'digits', 'cifar10', not ['a']"), (dict(K=0), "K must be an int from 1")):
+    for choice, message in (
+        (dict(k=3), "unknown choice 'k': one chooses m, K, "),
+        (dict(dataset="x"), "dataset must be one of 'digits', 'cifar10', not 'x'"),
+        (dict(dataset=["a"]), "dataset must be one of 'digits', 'cifar10', not ['a']"),
+        (dict(K=0), "K must be an int from 1"),
+    ):
         with pytest.raises(ValueError, match=re.escape(message)):
             explorer.choose(**choice)
     with pytest.raises(ValueError, match="widgets must be True, False, or None"):
@@ -181,7 +230,11 @@ def test_without_widgets_it_trains_and_says_so(options, monkeypatch, capsys):
     assert not in_jupyter()
     explorer = explore(**options)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "1: m = 32, K = 2, µ = 0.05" and len(lines) == 4 and re.fullmatch(r"epoch 3/3: test loss \d\.\d{3}, accuracy \d\.\d{3}", lines[3])
+    assert (
+        lines[0] == "1: m = 32, K = 2, µ = 0.05"
+        and len(lines) == 4
+        and re.fullmatch(r"epoch 3/3: test loss \d\.\d{3}, accuracy \d\.\d{3}", lines[3])
+    )
     explorer.train(K=1)
     assert [(run.number, run.cell.K, run.status) for run in explorer.runs] == [(1, 2, "finished"), (2, 1, "finished")]
     assert len(shown) == 4 and "recorded" in shown[-1].data
@@ -197,7 +250,12 @@ def test_the_panel_trains_in_a_thread_stops_and_keeps(options, monkeypatch):
     with pytest.raises(RuntimeError, match="a cell is training"):
         panel.train()
     panel.thread.join()
-    assert (panel.status.value, panel.bar.value, panel.start.disabled, panel.stop.disabled) == ("finished", 1, False, True)
+    assert (panel.status.value, panel.bar.value, panel.start.disabled, panel.stop.disabled) == (
+        "finished",
+        1,
+        False,
+        True,
+    )
     # a slider decides the next run; stopped at its second minibatch it has no epoch, and nothing to keep
     panel.controls["K"].value = 3
     panel.controls["m"].value = 64
@@ -216,7 +274,9 @@ def test_the_panel_stops_after_what_is_done(options, monkeypatch):
 
     panel = Panel(**options)
     refresh = panel._refresh
-    monkeypatch.setattr(panel, "_refresh", lambda **now: (panel.stop.click(), refresh(**now)))  # pressed after the first epoch
+    monkeypatch.setattr(
+        panel, "_refresh", lambda **now: (panel.stop.click(), refresh(**now))
+    )  # pressed after the first epoch
     panel.train(K=1)
     assert panel.status.value == "stopped; 1 of 3 epochs are kept" and panel.runs[0].status == "stopped"
     assert "1 of 3, stopped" in panel.table.value and "after epoch 1" in panel.curves.value
@@ -227,7 +287,11 @@ def test_the_panel_shows_an_error_where_one_looks(options, monkeypatch):
 
     panel = Panel(**options | dict(device="cuda:7"))
     panel.train()
-    assert panel.status.value.startswith("<b>ValueError: device must be one of cpu") and panel.runs == [] and not panel.start.disabled
+    assert (
+        panel.status.value.startswith("<b>ValueError: device must be one of cpu")
+        and panel.runs == []
+        and not panel.start.disabled
+    )
 
 
 def test_another_data_set_brings_its_rate(project):
@@ -235,7 +299,10 @@ def test_another_data_set_brings_its_rate(project):
 
     panel = Panel(root=project, m=256, K=5)
     panel.controls["dataset"].value = "cifar10"
-    assert panel.cell.lr == panel.controls["lr"].value == 0.0001 and panel.controls["epochs"].value == panel.cell.epochs == 12
+    assert (
+        panel.cell.lr == panel.controls["lr"].value == 0.0001
+        and panel.controls["epochs"].value == panel.cell.epochs == 12
+    )
     assert (panel.cell.m, panel.cell.K) == (256, 5)
 
 
@@ -247,7 +314,9 @@ def test_the_runs_of_one_data_set_are_shown_at_a_time(options):
         while not re.search(pattern, panel.curves.value.partition("src=")[0]) and time.monotonic() < wait:
             time.sleep(0.05)
         with panel.drawing:
-            return re.findall(r"run (\d): ", panel.curves.value.partition("src=")[0]), re.findall(r"<td>(\d+)</td>\s*<td>32</td>", panel.table.value)
+            return re.findall(r"run (\d): ", panel.curves.value.partition("src=")[0]), re.findall(
+                r"<td>(\d+)</td>\s*<td>32</td>", panel.table.value
+            )
 
     panel = Panel(**options)
     panel.train(K=1)

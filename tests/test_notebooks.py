@@ -49,7 +49,9 @@ def test_notebooks_are_normalised(project):
         assert set(notebook.metadata.get("language_info", {})) <= {"name"}
         for cell in notebook.cells:
             assert set(cell.metadata) <= {"tags"}, path.name
-        assert "application/vnd.jupyter.widget" not in text, f"{path.name} holds a widget, which nothing can show without its kernel"
+        assert "application/vnd.jupyter.widget" not in text, (
+            f"{path.name} holds a widget, which nothing can show without its kernel"
+        )
         for trace in (str(project), os.path.expanduser("~") + "/", "/tmp/"):
             assert trace not in text, f"{path.name} holds a path of a machine: {trace}"
 
@@ -84,20 +86,33 @@ def test_the_cell_notebook_takes_the_fields_of_Cell_and_four_more(project):
     values = {"Optional": Optional}
     exec("\n".join(lines), values)
     types = {name: values["__annotations__"][name] for name in names}
-    assert {name: types[name] for name in Cell.fields()} == Cell.__annotations__, "int | None is Optional[int], which papermill can read"
+    assert {name: types[name] for name in Cell.fields()} == Cell.__annotations__, (
+        "int | None is Optional[int], which papermill can read"
+    )
     Cell(**{name: values[name] for name in Cell.fields()})
-    assert values["results_dir"] == "runs/mine" and values["data_root"] is values["device"] is None and values["force"] is False
+    assert (
+        values["results_dir"] == "runs/mine"
+        and values["data_root"] is values["device"] is None
+        and values["force"] is False
+    )
 
 
 def papermill(project, folder, *parameters):
     """Run the cell notebook as the README shows it, with the records in `folder`."""
-    command = ["papermill", "notebooks/cell.ipynb", str(folder / "out.ipynb"), "--no-progress-bar", "--log-level", "ERROR"]
+    command = [
+        "papermill",
+        "notebooks/cell.ipynb",
+        str(folder / "out.ipynb"),
+        "--no-progress-bar",
+        "--log-level",
+        "ERROR",
+    ]
     command += ["-p", "results_dir", str(folder / "records"), *parameters]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300)
 
 
 def test_papermill_runs_a_cell_of_ones_own(project, tmp_path):
-    run = papermill(project, tmp_path, *"-p m 512 -p K 5 -p lr_policy kmu -p epochs 2 -p dataset digits".split())
+    run = papermill(project, tmp_path, *["-p", "m", "512", "-p", "K", "5", "-p", "lr_policy", "kmu", "-p", "epochs", "2", "-p", "dataset", "digits"])
     assert run.returncode == 0, run.stderr
     [record] = load_records(tmp_path / "records")
     assert (record.cell.m, record.cell.K, record.cell.lr_policy, record.cell.epochs) == (512, 5, "kmu", 2)
@@ -108,7 +123,7 @@ def test_papermill_runs_a_cell_of_ones_own(project, tmp_path):
     assert "epoch 2/2" in text and "image/png" in text
     # once more: the record is shown, not trained again
     before = (tmp_path / "records" / f"{record.cell.name}.json").stat().st_mtime_ns
-    run = papermill(project, tmp_path, *"-p m 512 -p K 5 -p lr_policy kmu -p epochs 2 -p dataset digits".split())
+    run = papermill(project, tmp_path, *["-p", "m", "512", "-p", "K", "5", "-p", "lr_policy", "kmu", "-p", "epochs", "2", "-p", "dataset", "digits"])
     assert run.returncode == 0 and "is there already" in (tmp_path / "out.ipynb").read_text()
     assert (tmp_path / "records" / f"{record.cell.name}.json").stat().st_mtime_ns == before
 
@@ -120,7 +135,11 @@ def test_papermill_runs_a_cell_of_ones_own(project, tmp_path):
         ("m", "-3", "m must be an int from 1 to 1437 (the training examples of digits used here), not -3"),
         ("m", "1000000", "m must be an int from 1 to 1437 (the training examples of digits used here), not 1000000"),
         ("lr_policy", "foo", "lr_policy must be one of 'constant', 'kmu', not 'foo'"),
-        ("epoch", "3", f"unknown parameter 'epoch': this notebook has {', '.join([*Cell.fields(), 'data_root', 'results_dir', 'device', 'force'])}"),
+        (
+            "epoch",
+            "3",
+            f"unknown parameter 'epoch': this notebook has {', '.join([*Cell.fields(), 'data_root', 'results_dir', 'device', 'force'])}",
+        ),
         ("dataset", "nosuch", "dataset must be one of 'cifar10', 'digits', not 'nosuch'"),
     ],
 )

@@ -2,10 +2,10 @@ import json
 import subprocess
 
 import pytest
+from helpers import make_record
 
 from persist import Cell, load_grid
 from persist.notebook.progress import Progress, check_precisions, duration, failures, grid_progress, main
-from helpers import make_record
 
 CELL = Cell(m=32, K=5, lr_policy="kmu", dataset="digits", epochs=3)
 
@@ -59,9 +59,13 @@ def test_the_cells_that_failed_are_named_with_their_errors(tmp_path):
     cells = [Cell(m=m, dataset="digits", epochs=2) for m in (32, 64, 128, 256)]
     make_record(cells[0]).save(tmp_path / f"{cells[0].name}.json")
     error = {"output_type": "error", "ename": "DataError", "evalue": "CIFAR-10 in data is damaged", "traceback": []}
-    notebook = json.dumps({"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [{"output_type": "stream"}, error]}]})
+    notebook = json.dumps(
+        {"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [{"output_type": "stream"}, error]}]}
+    )
     (tmp_path / "notebooks").mkdir()
-    for cell, content in zip(cells, (notebook, notebook, notebook[:-40])):  # one that has a record since; one that failed; one cut off
+    for cell, content in zip(
+        cells, (notebook, notebook, notebook[:-40])
+    ):  # one that has a record since; one that failed; one cut off
         (tmp_path / f"notebooks/{cell.name}.ipynb").write_text(content)
     assert failures(cells, tmp_path) == [
         f"{cells[1].name}: DataError: CIFAR-10 in data is damaged (in {tmp_path}/notebooks/{cells[1].name}.ipynb)",
@@ -74,11 +78,16 @@ def test_what_is_wrong_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids/some.yaml").write_text("cells: [{m: 32, dataset: digits}]\n")
     (tmp_path / "runs").write_text("a file where the folder belongs")
-    with pytest.raises(SystemExit, match="^error: grids/other.yaml: there is no such grid; the grids in grids are: some$"):
+    with pytest.raises(
+        SystemExit, match="^error: grids/other.yaml: there is no such grid; the grids in grids are: some$"
+    ):
         main(["other"])
     with pytest.raises(SystemExit, match="^error: a grid is named like its file in grids/"):
         main(["../grids/some"])
-    with pytest.raises(SystemExit, match="^error: the folder of the records must be a folder that can be written, not 'runs/some': Not a directory$"):
+    with pytest.raises(
+        SystemExit,
+        match="^error: the folder of the records must be a folder that can be written, not 'runs/some': Not a directory$",
+    ):
         main(["some"])
 
 
@@ -86,13 +95,21 @@ def test_a_precision_that_this_machine_lacks_is_refused_where_the_cells_will_tra
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     (tmp_path / "grids").mkdir()
-    (tmp_path / "grids/some.yaml").write_text("base: {dataset: digits, epochs: 2}\ncells: [{m: 32}, {m: 32, K: [2, 5], precision: tf32}]\n")
+    (tmp_path / "grids/some.yaml").write_text(
+        "base: {dataset: digits, epochs: 2}\ncells: [{m: 32}, {m: 32, K: [2, 5], precision: tf32}]\n"
+    )
     cells = load_grid("grids/some.yaml").cells
     with pytest.raises(SystemExit) as error:
         main(["--here", "some"])
     message = str(error.value)
-    assert message.startswith("error: precision 'tf32' needs an NVIDIA GPU of compute capability 8.0 or newer, not cpu") and "\n" not in message
-    assert f"2 of 3 cells need it: {cells[1].name} and 1 more. Train the grid on such a GPU (on a cluster with PROFILE=slurm)" in message
+    assert (
+        message.startswith("error: precision 'tf32' needs an NVIDIA GPU of compute capability 8.0 or newer, not cpu")
+        and "\n" not in message
+    )
+    assert (
+        f"2 of 3 cells need it: {cells[1].name} and 1 more. Train the grid on such a GPU (on a cluster with PROFILE=slurm)"
+        in message
+    )
     main(["some"])  # as on the login node of a cluster
     for cell in cells[1:]:
         make_record(cell).save(tmp_path / f"runs/some/{cell.name}.json")
@@ -102,7 +119,13 @@ def test_a_precision_that_this_machine_lacks_is_refused_where_the_cells_will_tra
 
 @pytest.mark.parametrize("profile, here", [([], True), (["PROFILE=default"], True), (["PROFILE=slurm"], False)])
 def test_make_asks_this_machine_only_where_it_trains(project, profile, here):
-    run = subprocess.run(["make", "--dry-run", "reproduce", "GRID=paper", "READY=", *profile], cwd=project, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        ["make", "--dry-run", "reproduce", "GRID=paper", "READY=", *profile],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     [line] = [line for line in run.stdout.splitlines() if "persist.notebook.progress" in line]
     assert ("--here" in line) == here and '-- "$grid"' in line
 
@@ -120,10 +143,14 @@ def test_a_gpu_without_tf32_is_refused_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["--help", "-x", "_x", ""])
 def test_the_name_of_a_grid_is_no_option(name):
-    with pytest.raises(SystemExit, match="^error: a grid is named like its file in grids/.* beginning with a letter or digit, not "):
+    with pytest.raises(
+        SystemExit, match="^error: a grid is named like its file in grids/.* beginning with a letter or digit, not "
+    ):
         main(["--here", "--", name])
 
 
-@pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5999, "100 min"), (7200, "2.0 h")])
+@pytest.mark.parametrize(
+    "seconds, text", [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5999, "100 min"), (7200, "2.0 h")]
+)
 def test_durations(seconds, text):
     assert duration(seconds) == text

@@ -3,9 +3,9 @@
 import pytest
 
 from persist import Cell, run
-from persist.record import RecordError
 from persist.notebook.parameters import check_parameters
 from persist.notebook.runner import describe, train_or_load
+from persist.record import RecordError
 
 SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.05, padding="alexnet", lr=0.001, epochs=3)
 
@@ -94,7 +94,15 @@ def test_a_damaged_record_is_not_overwritten(tmp_path, never_trained):
 
 def test_description():
     text = describe(Cell(m=512, K=5, padding="alexnet"))
-    for part in ("m512-K5", "minibatches of up to 512 examples: 98", "uses of each (consecutive): 5", "iterations: 490", "gradients: 250,000", "epochs: 100", "2.1e+04 TFLOP"):
+    for part in (
+        "m512-K5",
+        "minibatches of up to 512 examples: 98",
+        "uses of each (consecutive): 5",
+        "iterations: 490",
+        "gradients: 250,000",
+        "epochs: 100",
+        "2.1e+04 TFLOP",
+    ):
         assert part in text, part
 
 

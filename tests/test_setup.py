@@ -14,7 +14,9 @@ from packaging.utils import canonicalize_name
 
 @pytest.fixture(scope="module")
 def pins(project):
-    lines = [line for line in (project / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (project / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")
+    ]
     assert all(re.fullmatch(r"[a-z0-9.-]+==[0-9][A-Za-z0-9.+]*", line) for line in lines)
     pins = dict(line.split("==") for line in lines)
     assert len(pins) == len(lines)
@@ -40,7 +42,9 @@ def test_what_is_installed_is_what_is_pinned(pins):
         name, extras = todo.pop()
         for text in importlib.metadata.requires(name) or []:
             requirement = Requirement(text)
-            if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras or {""}):
+            if requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": extra}) for extra in extras or {""}
+            ):
                 key = canonicalize_name(requirement.name)
                 if (key, frozenset(requirement.extras)) not in needed:
                     needed.add((key, frozenset(requirement.extras)))
@@ -66,7 +70,16 @@ def test_pip_accepts_the_lines_of_environment_yml(project, tmp_path):
     lines = project / ".environment-requirements.txt"
     lines.write_text("\n".join(section["pip"]) + "\n")
     try:
-        command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-build-isolation", "--requirement", lines.name]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--no-build-isolation",
+            "--requirement",
+            lines.name,
+        ]
         run = subprocess.run(command, cwd=project, capture_output=True, text=True)
     finally:
         lines.unlink()
@@ -91,7 +104,10 @@ def test_versions_are_in_step(project):
 
 def test_elsewhere(project):
     """A badge needs the repository's address; the Dockerfile is short, installs as the Makefile does, and says what was tried."""
-    declared, readme = tomllib.loads((project / "pyproject.toml").read_text())["project"], (project / "README.md").read_text()
+    declared, readme = (
+        tomllib.loads((project / "pyproject.toml").read_text())["project"],
+        (project / "README.md").read_text(),
+    )
     badges = re.findall(r"mybinder.org/badge|colab-badge|img.shields.io", readme)
     assert "urls" in declared or not badges
     lines = (project / "Dockerfile").read_text().splitlines()

@@ -4,9 +4,9 @@ import json
 import os
 
 import pytest
+from workshop import make_workshop, reproduce, state
 
 from persist import load_grid, load_records
-from workshop import make_workshop, reproduce, state
 
 
 @pytest.fixture(scope="module")

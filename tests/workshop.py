@@ -21,7 +21,9 @@ def command(grid):
 
 
 def reproduce(folder, grid, **environment):
-    return subprocess.run(command(grid), cwd=folder, capture_output=True, text=True, timeout=500, env={**os.environ, **environment})
+    return subprocess.run(
+        command(grid), cwd=folder, capture_output=True, text=True, timeout=500, env={**os.environ, **environment}
+    )
 
 
 def wait_for(condition, seconds, message="waited too long"):
@@ -36,7 +38,10 @@ def processes_in(folder):
     found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if os.readlink(f"/proc/{pid}/cwd") == str(folder) and open(f"/proc/{pid}/stat").read().split(") ")[1][0] != "Z":
+            if (
+                os.readlink(f"/proc/{pid}/cwd") == str(folder)
+                and open(f"/proc/{pid}/stat").read().split(") ")[1][0] != "Z"
+            ):
                 found[int(pid)] = open(f"/proc/{pid}/cmdline").read().replace("\0", " ")
         except OSError:
             pass  # it ended meanwhile

@@ -18,17 +18,38 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from persist.cell import Cell
-from persist.evidence.compare import COMPARABLE, Gap, accuracy_gap, best_accuracy, common_seeds, describe_pairs, final_accuracy, mean_accuracy
-from persist.evidence.figures import select
 from persist.readme import replace_marked
+
+from persist.cell import Cell
+from persist.evidence.compare import (
+    COMPARABLE,
+    Gap,
+    accuracy_gap,
+    best_accuracy,
+    common_seeds,
+    describe_pairs,
+    final_accuracy,
+    mean_accuracy,
+)
+from persist.evidence.figures import select
 from persist.record import Record, RecordError, load_grid_records, was_shared, write_atomically
 
 PAPER = ("paper", "paper-seeds")  # only these grids are the paper's experiment
 CLEAR = 0.01  # a gain in accuracy below which nothing is clearly above
 CLEARLY = "clearly above (an interval above 0; fails where it lies below 0.01)"
 # What makes a cell the paper's: the rest is what its text leaves open, or how it is run.
-PAPERS_SCALE = ("lr", "momentum", "epochs", "dataset", "train_size", "test_size", "evaluate_on", "model", "width", "reuse")
+PAPERS_SCALE = (
+    "lr",
+    "momentum",
+    "epochs",
+    "dataset",
+    "train_size",
+    "test_size",
+    "evaluate_on",
+    "model",
+    "width",
+    "reuse",
+)
 # What a check's outcome is called: in the paper's own grid, and at another scale.
 VERDICTS = {
     True: ("reproduced", "holds at this scale"),
@@ -79,7 +100,9 @@ class Runs:
         """One run per seed. Where K = 1 diverged, there is nothing to compare with; where a larger K did, the claim fails."""
         runs = self.all(m, K, policy)
         if lost := sum(run.status == "diverged" for run in runs):
-            raise (Undecided if K == 1 else Diverged)(f"{_cell(m, K, policy)} diverged" + (f" with {lost} of {len(runs)} seeds" if len(runs) > 1 else ""))
+            raise (Undecided if K == 1 else Diverged)(
+                f"{_cell(m, K, policy)} diverged" + (f" with {lost} of {len(runs)} seeds" if len(runs) > 1 else "")
+            )
         return runs
 
     def timed(self, m, Ks) -> dict[int, list[Record]]:
@@ -91,7 +114,11 @@ class Runs:
         alone = {K: {seed: run for seed, run in of_K.items() if not was_shared(run)} for K, of_K in runs.items()}
         if not all(alone.values()):
             raise Undecided("other work ran on the machine, its seconds say little")
-        seeds = [seed for seed in set.intersection(*map(set, alone.values())) if len({_machine(of_K[seed]) for of_K in alone.values()}) == 1]
+        seeds = [
+            seed
+            for seed in set.intersection(*map(set, alone.values()))
+            if len({_machine(of_K[seed]) for of_K in alone.values()}) == 1
+        ]
         if not seeds:
             raise Undecided("no seed has all of them on the same machine with the same code")
         return {K: [of_K[seed] for seed in sorted(seeds)] for K, of_K in alone.items()}
@@ -137,7 +164,9 @@ def seconds_to_best(run) -> float:
 
 def reaching(accuracy: float, clock: str):
     """A function of a run: its clock when it first reaches the accuracy; infinite where it never does."""
-    return lambda run: next((e[clock] for e in run.history if e["test_accuracy"] is not None and e["test_accuracy"] >= accuracy), math.inf)
+    return lambda run: next(
+        (e[clock] for e in run.history if e["test_accuracy"] is not None and e["test_accuracy"] >= accuracy), math.inf
+    )
 
 
 def height_in_time(end: float, steps: int = 1000):
@@ -194,24 +223,34 @@ def _sooner(pairs, clock, word):
             if not ones:
                 raise Undecided(f"no seed has both {_cell(m, 1)} and {_cell(m, K)}")
             to_best = [one.history[best_epoch(one) - 1][clock] for one in ones]
-            latest = ratios[m, K] = statistics.fmean(reaching(best_accuracy(one), clock)(run) / best for one, run, best in zip(ones, others, to_best))
+            latest = ratios[m, K] = statistics.fmean(
+                reaching(best_accuracy(one), clock)(run) / best for one, run, best in zip(ones, others, to_best)
+            )
             earliest = latest - statistics.fmean(run.history[0][clock] / best for run, best in zip(others, to_best))
             answers.append(True if latest <= 0.8 else False if earliest > 0.8 else None)
             n.append(len(ones))
-    return all_of(answers), _listed(f"{word} to the best accuracy of K = 1, relative to K = 1", ratios, "{:.2f}") + f" ({_seeds(min(n))})"
+    return all_of(answers), _listed(
+        f"{word} to the best accuracy of K = 1, relative to K = 1", ratios, "{:.2f}"
+    ) + f" ({_seeds(min(n))})"
 
 
 def generalises(runs):
     gaps = {(m, K): runs.gap(best_accuracy, (m, K), (m, 1)) for m in (256, 512) for K in (2, 5)}
     finals = {(m, K): runs.gap(final_accuracy, (m, K), (m, 1)) for m, K in gaps}
-    return all_of(map(not_below, gaps.values())), _gaps("best accuracy less that of K = 1", gaps) + "; " + _gaps("final", finals)
+    return all_of(map(not_below, gaps.values())), _gaps("best accuracy less that of K = 1", gaps) + "; " + _gaps(
+        "final", finals
+    )
 
 
 def competitive(runs):
     best_of_32 = max((1, 2, 5), key=lambda K: runs.mean(best_accuracy, 32, K))
     gaps = {(m, 5): runs.gap(best_accuracy, (m, 5), (32, best_of_32)) for m in (256, 512)}
     finals = {(m, 5): runs.gap(final_accuracy, (m, 5), (32, best_of_32)) for m in (256, 512)}
-    measured = _gaps(f"best accuracy less that of m = 32, K = {best_of_32}, the best there", gaps) + "; " + _gaps("final", finals)
+    measured = (
+        _gaps(f"best accuracy less that of m = 32, K = {best_of_32}, the best there", gaps)
+        + "; "
+        + _gaps("final", finals)
+    )
     return all_of(map(not_below, gaps.values())), measured
 
 
@@ -227,29 +266,46 @@ def quoted_best(K, accuracy, epoch):
 
 
 def final_sixty(runs):
-    finals = {(m, K): statistics.fmean(map(final_accuracy, runs.all(m, K))) for m in (32, 256, 512) for K in (1, 2, 5) if (m, K) != (32, 1)}
+    finals = {
+        (m, K): statistics.fmean(map(final_accuracy, runs.all(m, K)))
+        for m in (32, 256, 512)
+        for K in (1, 2, 5)
+        if (m, K) != (32, 1)
+    }
     return all(0.55 <= a <= 0.65 for a in finals.values()), _listed("final accuracy", finals, "{:.3f}")
 
 
 def time_ratio(m, low, high):
     def check(runs):
         ratio = runs.time_ratio(m, 5, total_seconds, total_seconds)
-        return low <= ratio <= high, f"K = 5 takes {ratio:.2f} times as long as K = 1 ({_seeds(len(runs.timed(m, (1, 5))[5]))})"
+        return (
+            low <= ratio <= high,
+            f"K = 5 takes {ratio:.2f} times as long as K = 1 ({_seeds(len(runs.timed(m, (1, 5))[5]))})",
+        )
 
     return check
 
 
 def same_time_to_best(runs):
     timed = runs.timed(32, (1, 5))
-    if rising := [K for K, of_K in timed.items() if 2 * sum(best_epoch(run) == run.cell.epochs for run in of_K) > len(of_K)]:
-        raise Undecided(f"the accuracy is at its best in the last epoch for K = {', '.join(map(str, rising))}: more epochs may give a better one")
+    if rising := [
+        K for K, of_K in timed.items() if 2 * sum(best_epoch(run) == run.cell.epochs for run in of_K) > len(of_K)
+    ]:
+        raise Undecided(
+            f"the accuracy is at its best in the last epoch for K = {', '.join(map(str, rising))}: more epochs may give a better one"
+        )
     ratio = runs.time_ratio(32, 5, seconds_to_best, seconds_to_best)
-    return 2 / 3 <= ratio <= 3 / 2, f"K = 5 takes {ratio:.2f} times as long to its best as K = 1 ({_seeds(len(timed[5]))})"
+    return (
+        2 / 3 <= ratio <= 3 / 2,
+        f"K = 5 takes {ratio:.2f} times as long to its best as K = 1 ({_seeds(len(timed[5]))})",
+    )
 
 
 def better_per_epoch(runs):
     gaps = {(K, other): runs.gap(mean_accuracy, (32, K), (32, other)) for K, other in ((2, 1), (5, 2))}
-    return all_of(map(above, gaps.values())), _gaps("mean accuracy over the epochs, K less the next smaller K", {(32, K): gap for (K, _), gap in gaps.items()})
+    return all_of(map(above, gaps.values())), _gaps(
+        "mean accuracy over the epochs, K less the next smaller K", {(32, K): gap for (K, _), gap in gaps.items()}
+    )
 
 
 def no_gain_in_time(runs):
@@ -257,7 +313,9 @@ def no_gain_in_time(runs):
     timed = Runs([run for of_K in runs.timed(32, (1, 2, 5)).values() for run in of_K])
     height = height_in_time(min(total_seconds(run) for run in timed.records))
     gaps = {(32, K): timed.gap(height, (32, K), (32, 1)) for K in (2, 5)}
-    return all_of(map(not_above, gaps.values())), _gaps("mean accuracy over the seconds that all have, less that of K = 1", gaps)
+    return all_of(map(not_above, gaps.values())), _gaps(
+        "mean accuracy over the seconds that all have, less that of K = 1", gaps
+    )
 
 
 def overfits_earlier(runs):
@@ -267,8 +325,13 @@ def overfits_earlier(runs):
 
 def overfits_earlier_in_time(runs):
     _turns(runs)
-    seconds = {K: statistics.fmean(lowest_loss(run)["train_seconds"] for run in of_K) for K, of_K in runs.timed(32, (1, 2, 5)).items()}
-    return seconds[5] < seconds[2] < seconds[1], _listed("second of the lowest loss, relative to K = 1", {K: s / seconds[1] for K, s in seconds.items()}, "{:.2f}")
+    seconds = {
+        K: statistics.fmean(lowest_loss(run)["train_seconds"] for run in of_K)
+        for K, of_K in runs.timed(32, (1, 2, 5)).items()
+    }
+    return seconds[5] < seconds[2] < seconds[1], _listed(
+        "second of the lowest loss, relative to K = 1", {K: s / seconds[1] for K, s in seconds.items()}, "{:.2f}"
+    )
 
 
 def _turns(runs) -> dict[int, float]:
@@ -285,10 +348,18 @@ def overfits_less(runs):
     small, medium = common_seeds(runs.of(32, 5), runs.of(256, 5))
     if not small:
         raise Undecided(f"no seed has both {_cell(32, 5)} and {_cell(256, 5)}")
-    rises = {m: [run.history[-1]["test_loss"] / lowest_loss(run)["test_loss"] - 1 for run in of_m] for m, of_m in ((32, small), (256, medium))}
-    measured = _listed("rise of the loss from its lowest to the end, K = 5, by m", {m: ", ".join(f"{rise:.1%}" for rise in of_m) for m, of_m in rises.items()})
+    rises = {
+        m: [run.history[-1]["test_loss"] / lowest_loss(run)["test_loss"] - 1 for run in of_m]
+        for m, of_m in ((32, small), (256, medium))
+    }
+    measured = _listed(
+        "rise of the loss from its lowest to the end, K = 5, by m",
+        {m: ", ".join(f"{rise:.1%}" for rise in of_m) for m, of_m in rises.items()},
+    )
     if (least := min(rises[32])) < 0.05:
-        raise Undecided(f"m = 32, K = 5 does not overfit with every seed in these epochs (its loss rises by as little as {least:.1%}): {measured}")
+        raise Undecided(
+            f"m = 32, K = 5 does not overfit with every seed in these epochs (its loss rises by as little as {least:.1%}): {measured}"
+        )
     answers = {rise <= of_32 / 2 for of_32, rise in zip(rises[32], rises[256])}
     if len(answers) > 1:
         raise Undecided(f"the seeds disagree: {measured}")
@@ -296,17 +367,32 @@ def overfits_less(runs):
 
 
 def clear_winner(runs):
-    gaps = {(quantity, K): runs.gap(quantity, (512, 5), (512, K)) for quantity in (best_accuracy, final_accuracy) for K in (1, 2)}
+    gaps = {
+        (quantity, K): runs.gap(quantity, (512, 5), (512, K))
+        for quantity in (best_accuracy, final_accuracy)
+        for K in (1, 2)
+    }
     losses = {K: runs.mean(lambda run: lowest_loss(run)["test_loss"], 512, K) for K in (1, 2, 5)}
     holds = all_of([*map(above, gaps.values()), losses[5] < min(losses[1], losses[2])])
-    best, final = ({(512, K): gap for (of, K), gap in gaps.items() if of is quantity} for quantity in (best_accuracy, final_accuracy))
-    return holds, "; ".join([_gaps("best accuracy of K = 5 less that of", best), _gaps("final", final), _listed("lowest loss", losses, "{:.3f}")])
+    best, final = (
+        {(512, K): gap for (of, K), gap in gaps.items() if of is quantity}
+        for quantity in (best_accuracy, final_accuracy)
+    )
+    return holds, "; ".join(
+        [
+            _gaps("best accuracy of K = 5 less that of", best),
+            _gaps("final", final),
+            _listed("lowest loss", losses, "{:.3f}"),
+        ]
+    )
 
 
 def kmu_effective(m):
     def check(runs):
         gaps = {(m, K): runs.gap(mean_accuracy, (m, K, "kmu"), (m, K)) for K in (2, 5)}
-        return all_of(map(above, gaps.values())), _gaps("mean accuracy over the epochs, kµ less the constant rate", gaps)
+        return all_of(map(above, gaps.values())), _gaps(
+            "mean accuracy over the epochs, kµ less the constant rate", gaps
+        )
 
     return check
 
@@ -402,7 +488,10 @@ def to_markdown(verdicts: list[dict]) -> str:
     """How many claims have which verdict; one row per claim: the verdict on the paper's grid, and at reduced scale what was
     measured."""
     by = {(v["claim"], v["grid"]): v for v in verdicts}
-    rows = ["| where | claim | the paper's grid | reduced scale | measured at reduced scale |", "| --- | --- | --- | --- | --- |"]
+    rows = [
+        "| where | claim | the paper's grid | reduced scale | measured at reduced scale |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for claim in CLAIMS:
         paper, reduced = by[claim.name, "paper"], by[claim.name, "reduced"]
         at_paper = f"**{paper['verdict']}**: {paper['measured']}"
@@ -412,7 +501,7 @@ def to_markdown(verdicts: list[dict]) -> str:
 
 
 def _listed(what, values, form="{}") -> str:
-    """"what: value (key); ..."; a key is K, or m, or both."""
+    """ "what: value (key); ..."; a key is K, or m, or both."""
 
     def name(key):
         if isinstance(key, int):
@@ -435,7 +524,9 @@ def _cell(m, K, policy="constant") -> str:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.evidence.claims", description="Judge the paper's claims by the records.")
+    parser = argparse.ArgumentParser(
+        prog="python -m persist.evidence.claims", description="Judge the paper's claims by the records."
+    )
     parser.add_argument("results")
     parser.add_argument("grids")
     parser.add_argument("readme")

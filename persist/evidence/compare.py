@@ -60,7 +60,11 @@ def accuracy_gap(quantity: Callable[[Record], float], arm: list[Record], other: 
     if not seeds:
         return None
     gaps, n = [left[seed] - right[seed] for seed in seeds], arm[0].cell.test_examples
-    margins = [2 * math.sqrt(sum(p * (1 - p) / n for p in (left[seed], right[seed]))) for seed in seeds] if len(seeds) < 3 else []
+    margins = (
+        [2 * math.sqrt(sum(p * (1 - p) / n for p in (left[seed], right[seed]))) for seed in seeds]
+        if len(seeds) < 3
+        else []
+    )
     if len(seeds) > 1:
         margins.append(STUDENT[min(len(seeds) - 1, len(STUDENT)) - 1] * statistics.stdev(gaps) / math.sqrt(len(seeds)))
     return Gap(statistics.fmean(gaps), max(margins), len(seeds))

@@ -71,13 +71,18 @@ def draw_figure(number: int, records: list[Record]) -> Figure:
 def other_figures(records: list[Record]) -> dict[str, Figure]:
     """Figures like the paper's for every other m and policy that the records have, by a name for their files."""
     others = sorted({(r.cell.m, r.cell.lr_policy) for r in records} - set(FIGURES.values()))
-    return {f"m{m}" + ("" if policy == "constant" else f"-{policy}"): _draw(_title(m, policy), select(records, m, policy)) for m, policy in others}
+    return {
+        f"m{m}" + ("" if policy == "constant" else f"-{policy}"): _draw(_title(m, policy), select(records, m, policy))
+        for m, policy in others
+    }
 
 
 def varying(records: list[Record]) -> list[str]:
     """The fields of Cell, but for m, K, the policy and the seed, in which the records differ: what their tables must tell."""
     cells = [record.cell.as_dict() for record in records]
-    return [f for f in Cell.fields() if f not in ("m", "K", "lr_policy", "seed") and len({cell[f] for cell in cells}) > 1]
+    return [
+        f for f in Cell.fields() if f not in ("m", "K", "lr_policy", "seed") and len({cell[f] for cell in cells}) > 1
+    ]
 
 
 def draw_record(record: Record) -> Figure:
@@ -110,7 +115,9 @@ def summary(records: list[Record]):
                 "seconds": mean([run.history[-1]["train_seconds"] for run in seconds[number]]),
             }
         )  # fmt: skip
-    return pd.DataFrame(rows).round({"best accuracy": 4, "at epoch": 1, "final accuracy": 4, "final loss": 4, "seconds": 1})
+    return pd.DataFrame(rows).round(
+        {"best accuracy": 4, "at epoch": 1, "final accuracy": 4, "final loss": 4, "seconds": 1}
+    )
 
 
 def by_cell(records: list[Record]) -> list[list[Record]]:
@@ -130,7 +137,7 @@ def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]
     settings = {}
     for record in sorted(records, key=lambda r: r.cell.name):
         cell = record.cell
-        if cell.m == m and (cell.lr_policy == policy or cell.K == 1 and cell.lr_policy == "constant"):
+        if cell.m == m and (cell.lr_policy == policy or (cell.K == 1 and cell.lr_policy == "constant")):
             setting = dataclasses.replace(cell, K=1, seed=0, lr_policy=policy)
             settings.setdefault(setting, {}).setdefault(cell.K, []).append(record)
     chosen = max(settings.values(), key=len, default={})
@@ -153,7 +160,11 @@ def timed(curves: dict[object, list[Record]]) -> dict[object, list[Record]]:
         return {key: [run for run in runs if not was_disturbed(run)] or runs for key, runs in mine.items()}
 
     def worth(found):
-        return sum(map(bool, found.values())), sum(bool(runs) and not was_disturbed(runs[0]) for runs in found.values()), sum(map(len, found.values()))
+        return (
+            sum(map(bool, found.values())),
+            sum(bool(runs) and not was_disturbed(runs[0]) for runs in found.values()),
+            sum(map(len, found.values())),
+        )
 
     machines = sorted({_machine(run) for runs in curves.values() for run in runs})
     return max(map(of, machines), key=worth, default=curves)
@@ -175,7 +186,8 @@ def mean_curve(runs: list[Record]) -> list[dict]:
     """The mean of the runs' histories epoch by epoch, as far as all of them go; None where one of them is."""
     counts, measured = ("epoch", "iterations", "samples", "gradients"), ("train_seconds", "test_accuracy", "test_loss")
     return [
-        {q: entries[0][q] for q in counts} | {q: None if any(e[q] is None for e in entries) else statistics.fmean(e[q] for e in entries) for q in measured}
+        {q: entries[0][q] for q in counts}
+        | {q: None if any(e[q] is None for e in entries) else statistics.fmean(e[q] for e in entries) for q in measured}
         for entries in zip(*(run.history for run in runs))
     ]
 
@@ -193,7 +205,12 @@ def caption(curves: dict[int, list[Record]]) -> str:
             f"{describe_step(cell)}, {_count(cell.epochs, 'epoch')}.",
             f"{describe_hardware(runs)}, torch {', '.join(sorted({run.environment['torch'] for run in runs}))}; {_runs_per_curve(curves)}.",
             f"{deviation(cell).capitalize()}.",
-            ("Circle: the best accuracy over the epochs, " if most == 1 else "Circle: the epoch with the best mean accuracy of all runs, ") + "chosen on the images it is shown for. Time is without evaluation.",
+            (
+                "Circle: the best accuracy over the epochs, "
+                if most == 1
+                else "Circle: the epoch with the best mean accuracy of all runs, "
+            )
+            + "chosen on the images it is shown for. Time is without evaluation.",
         ]
     )
 
@@ -220,7 +237,9 @@ def describe_step(cell: Cell) -> str:
 
 def describe_hardware(runs: list[Record]) -> str:
     environments = [run.environment for run in runs]
-    return ", ".join(sorted({e["device"] + ("" if e["cuda"] else f" ({_count(e['threads'], 'thread')})") for e in environments}))
+    return ", ".join(
+        sorted({e["device"] + ("" if e["cuda"] else f" ({_count(e['threads'], 'thread')})") for e in environments})
+    )
 
 
 def deviation(cell: Cell) -> str:
@@ -282,7 +301,9 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
     for row, (quantity, ylabel) in zip(axes, PANELS):
         for ax, (clock, _) in zip(row, CLOCKS):
             for K, runs in sorted(curves.items()):
-                draw_curve(ax, seconds[K] if clock == "train_seconds" else runs, clock, quantity, *style(K), top=best(runs))
+                draw_curve(
+                    ax, seconds[K] if clock == "train_seconds" else runs, clock, quantity, *style(K), top=best(runs)
+                )
         row[0].set_ylabel(ylabel.format(_evaluated_on(curves)))
     for ax, (_, xlabel) in zip(axes[1], CLOCKS):
         ax.set_xlabel(xlabel)
@@ -293,13 +314,22 @@ def _draw(title: str, curves: dict[int, list[Record]]) -> Figure:
     return figure
 
 
-def draw_curve(ax, runs: list[Record], clock: str, quantity: str, color: str, line, top: tuple[float, int] | None = None):
+def draw_curve(
+    ax, runs: list[Record], clock: str, quantity: str, color: str, line, top: tuple[float, int] | None = None
+):
     """One quantity of a record's history against another, of one run per seed, with their mean. A cross ends a run that
     diverged; a circle is at the epoch of the best accuracy: top's, where these are only some of the runs."""
     for run in runs:
         points = [(e[clock], e[quantity]) for e in run.history if e[quantity] is not None]
         marker = "." if len(points) == 1 else None  # one epoch alone makes no line
-        ax.plot(*zip(*points) if points else ((), ()), color=color, ls=line, marker=marker, lw=1.6 if len(runs) == 1 else 0.7, alpha=1 if len(runs) == 1 else 0.4)
+        ax.plot(
+            *zip(*points) if points else ((), ()),
+            color=color,
+            ls=line,
+            marker=marker,
+            lw=1.6 if len(runs) == 1 else 0.7,
+            alpha=1 if len(runs) == 1 else 0.4,
+        )
         if run.status == "diverged" and points:
             ax.plot(*points[-1], marker="X", ms=9, color=color, zorder=3)
     if len(runs) > 1:
@@ -315,17 +345,32 @@ def draw_curve(ax, runs: list[Record], clock: str, quantity: str, color: str, li
 def describe_seconds(ax, curves: dict[object, list[Record]], seconds: dict[object, list[Record]]):
     """A title for the panel over seconds, where it shows fewer runs than the others, or where its times say little."""
     shown, everything = ([run for runs in of_curve.values() for run in runs] for of_curve in (seconds, curves))
-    lines = [f"{len(shown)} of {_count(len(everything), 'run')}: {describe_hardware(shown)}"] if len(shown) < len(everything) else []
+    lines = (
+        [f"{len(shown)} of {_count(len(everything), 'run')}: {describe_hardware(shown)}"]
+        if len(shown) < len(everything)
+        else []
+    )
     if shared := sum(map(was_disturbed, shown)):
         lines.append(f"other work ran on the machine during {_count(shared, 'run')}")
     ax.set_title("\n".join(lines), fontsize="small", color="#B00020" if shared else "#444444")
 
 
 def _draw_legend(figure, title, curves, seconds):
-    lines = [Line2D([], [], color=style(K)[0], ls=style(K)[1], label=_legend(K, runs, seconds[K])) for K, runs in sorted(curves.items())]
+    lines = [
+        Line2D([], [], color=style(K)[0], ls=style(K)[1], label=_legend(K, runs, seconds[K]))
+        for K, runs in sorted(curves.items())
+    ]
     columns = len(lines) if sum(len(line.get_label()) for line in lines) < 90 else 1
     # the title as the legend's: constrained layout makes no room for both above the panels
-    figure.legend(handles=lines, title=title, title_fontsize="x-large", loc="outside upper center", ncols=columns, frameon=False, handlelength=3)
+    figure.legend(
+        handles=lines,
+        title=title,
+        title_fontsize="x-large",
+        loc="outside upper center",
+        ncols=columns,
+        frameon=False,
+        handlelength=3,
+    )
 
 
 def _legend(K, runs, timed_runs) -> str:

@@ -140,9 +140,13 @@ def draw_readings(records: list[Record]) -> Figure:
             if first.setdefault(quantity, ax) is not ax:
                 ax.sharey(first[quantity])
     for quantity, ax in first.items():
-        values = [e[quantity] for record in records for e in record.history if e[quantity] is not None and e[quantity] <= 5] + [CHANCE[quantity]]
+        values = [
+            e[quantity] for record in records for e in record.history if e[quantity] is not None and e[quantity] <= 5
+        ] + [CHANCE[quantity]]
         ax.set_ylim(min(values) - 0.02, max(values) + 0.02)
-    figure.legend(handles=_legend(records), loc="outside upper center", ncols=3 * len(reductions), frameon=False, handlelength=3)
+    figure.legend(
+        handles=_legend(records), loc="outside upper center", ncols=3 * len(reductions), frameon=False, handlelength=3
+    )
     cell = records[0].cell
     caption = [
         f"{describe_data(cell)}.",
@@ -164,7 +168,9 @@ def stage_two(records: list[Record], cells: list[Cell]) -> str:
     if len(keys := nearest(records)[:2]) < 2:
         raise ValueError("it takes two readings with 100 epochs of m = 32, K = 1 that did not diverge")
     fields = ["{" + ", ".join(f"{name}: {value}" for name, value in zip(OPEN, key)) for key in keys]
-    return STAGE_TWO.format(cells="".join(f"  - {field}, {cells}}}\n" for field in fields for cells in ("m: 512, K: [1, 5]", "m: 32, K: 5")))
+    return STAGE_TWO.format(
+        cells="".join(f"  - {field}, {cells}}}\n" for field in fields for cells in ("m: 512, K: [1, 5]", "m: 32, K: 5"))
+    )
 
 
 def _order(cell):
@@ -182,14 +188,28 @@ def _style(cell):
 
 
 def _legend(records) -> list[Line2D]:
-    scalings = [Line2D([], [], color=SCALING_COLORS[s], label=f"inputs '{s}'") for s in SCALING_COLORS if any(r.cell.scaling == s for r in records)]
-    paddings = [Line2D([], [], color="black", ls=PADDING_LINES[p], label=f"padding '{p}'") for p in PADDING_LINES if any(r.cell.padding == p for r in records)]
-    two = [Line2D([], [], color="black", ls=":", label="two hidden layers, padding 'alexnet'")] if any(r.cell.hidden_layers == 2 for r in records) else []
+    scalings = [
+        Line2D([], [], color=SCALING_COLORS[s], label=f"inputs '{s}'")
+        for s in SCALING_COLORS
+        if any(r.cell.scaling == s for r in records)
+    ]
+    paddings = [
+        Line2D([], [], color="black", ls=PADDING_LINES[p], label=f"padding '{p}'")
+        for p in PADDING_LINES
+        if any(r.cell.padding == p for r in records)
+    ]
+    two = (
+        [Line2D([], [], color="black", ls=":", label="two hidden layers, padding 'alexnet'")]
+        if any(r.cell.hidden_layers == 2 for r in records)
+        else []
+    )
     return scalings + paddings + two
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.evidence.readings", description="Write the grid with the two nearest readings.")
+    parser = argparse.ArgumentParser(
+        prog="python -m persist.evidence.readings", description="Write the grid with the two nearest readings."
+    )
     parser.add_argument("records", help="folder with the records of the grid readings")
     parser.add_argument("first", help="file of the grid readings")
     parser.add_argument("grid", help="file of the grid to write")

@@ -17,12 +17,12 @@ import matplotlib
 import mistune
 import nbformat
 from markupsafe import Markup
+from persist.readme import TABLES
 
 from persist.cell import load_grid
 from persist.evidence.claims import judge_all, to_markdown
 from persist.evidence.figures import draw_all, stacked
 from persist.notebook.idea import draw_idea
-from persist.readme import TABLES
 from persist.record import RecordError, load_grid_records, load_records, was_shared, write_atomically
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -39,12 +39,21 @@ def build(root) -> str:
     Raises RecordError for a damaged record, ValueError for a grid or a notebook that cannot be read, OSError for a missing file.
     """
     root = Path(root)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     grids = {folder.name: load_records(folder) for folder in _folders(root / "results")}
-    shown = {folder.name: _pictures(folder, grids.get(folder.name)) for folder in _folders(root / "figures") if folder.name != BENCH}
+    shown = {
+        folder.name: _pictures(folder, grids.get(folder.name))
+        for folder in _folders(root / "figures")
+        if folder.name != BENCH
+    }
     return environment.from_string(TEMPLATE.read_text()).render(
         idea=_picture("idea", _svg(draw_idea())),
-        grids=[(name, pictures, _html(_table(root, name)) if grids.get(name) else "") for name, pictures in sorted(shown.items(), key=_order)],
+        grids=[
+            (name, pictures, _html(_table(root, name)) if grids.get(name) else "")
+            for name, pictures in sorted(shown.items(), key=_order)
+        ],
         verdicts=_html(to_markdown(judge_all(root / "results", root / "grids"))),
         speed=_speed(root),
         bench=_pictures(root / "figures" / BENCH, None),
@@ -63,7 +72,10 @@ def alt_text(svg: str) -> str:
 
 def _table(root, name) -> str:
     """A grid's table, as in the README."""
-    grid, (records, beside) = load_grid(root / "grids" / f"{name}.yaml"), load_grid_records(root / "results", root / "grids", name)
+    grid, (records, beside) = (
+        load_grid(root / "grids" / f"{name}.yaml"),
+        load_grid_records(root / "results", root / "grids", name),
+    )
     return TABLES[grid.notebook](records, beside) if records and (beside or not grid.beside) else ""
 
 
@@ -84,8 +96,14 @@ def _pictures(folder, records) -> list[dict]:
     def order(path):
         return ([path.stem.startswith(first) for first in FIRST] + [True]).index(True), path.stem
 
-    stacks = {name: _svg(stacked(figure)) for name, figure in draw_all(records).items()} if (folder / "figure1.svg").exists() and records else {}
-    return [_picture(path.stem, path.read_text(), stacks.get(path.stem)) for path in sorted(folder.glob("*.svg"), key=order)]
+    stacks = (
+        {name: _svg(stacked(figure)) for name, figure in draw_all(records).items()}
+        if (folder / "figure1.svg").exists() and records
+        else {}
+    )
+    return [
+        _picture(path.stem, path.read_text(), stacks.get(path.stem)) for path in sorted(folder.glob("*.svg"), key=order)
+    ]
 
 
 def _picture(name, svg, narrow=None) -> dict:
@@ -115,9 +133,17 @@ def _how_it_ran(name, records) -> dict:
     """Where and with what a grid was run, from the environments of its records."""
 
     def of(key):
-        return ", ".join(sorted({str(r.environment[key]) for r in records if r.environment.get(key) is not None})) or "-"
+        return (
+            ", ".join(sorted({str(r.environment[key]) for r in records if r.environment.get(key) is not None})) or "-"
+        )
 
-    commits = sorted({(r.environment.get("git_commit") or "unknown")[:10] + (" (modified)" if r.environment.get("git_modified") else "") for r in records})
+    commits = sorted(
+        {
+            (r.environment.get("git_commit") or "unknown")[:10]
+            + (" (modified)" if r.environment.get("git_modified") else "")
+            for r in records
+        }
+    )
     shared = sum(was_shared(r) for r in records)
     return {
         "grid": name, "runs": len(records), "device": of("device"), "threads": of("threads"), "CUDA": of("cuda"), "torch": of("torch"), "python": of("python"),
@@ -136,10 +162,14 @@ def _notebook(path) -> dict:
         title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, nbformat.ValidationError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path} is not a notebook that begins with its title ({type(error).__name__}: {reason}): put it back as it was") from None
+        raise ValueError(
+            f"{path} is not a notebook that begins with its title ({type(error).__name__}: {reason}): put it back as it was"
+        ) from None
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            heading = next((line.lstrip("# ") for line in reversed(cell.source.splitlines()) if line.startswith("#")), heading)
+            heading = next(
+                (line.lstrip("# ") for line in reversed(cell.source.splitlines()) if line.startswith("#")), heading
+            )
             cell.source = re.sub(r"\]\((\w+)\.ipynb\)", r"](#notebook-\1)", cell.source)
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
@@ -147,7 +177,9 @@ def _notebook(path) -> dict:
                 output.metadata["image/png"] = {"alt": f"{heading}. Drawn by {drawn_by}, in {path.name}."}
     notebook.cells[0].source = "\n".join(notebook.cells[0].source.splitlines()[1:])
     # lines that were printed one by one are one block
-    exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True, preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
+    exporter = HTMLExporter(
+        template_name="basic", exclude_anchor_links=True, preprocessors=[CoalesceStreamsPreprocessor(enabled=True)]
+    )
     body, _ = exporter.from_notebook_node(notebook)
     # several notebooks have headings of the same name: an id must be there once, and nothing links to these
     return {"name": path.stem, "title": title, "body": Markup(re.sub(r"(<h[1-6]) id=\"[^\"]*\"", r"\1", body))}
@@ -171,7 +203,9 @@ def _sentence(text: str) -> str:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.evidence.report", description="Write one self-contained page from the records.")
+    parser = argparse.ArgumentParser(
+        prog="python -m persist.evidence.report", description="Write one self-contained page from the records."
+    )
     parser.add_argument("project", help="folder with results, figures, grids, notebooks and README.md")
     parser.add_argument("report", help="folder for index.html")
     options = parser.parse_args(arguments)

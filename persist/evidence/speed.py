@@ -14,14 +14,19 @@ import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from persist.readme import replace_marked
 
 from persist.evidence.figures import save
-from persist.readme import replace_marked
 from persist.record import write_atomically
 
 SCHEMA = 1
 PICTURES = "figures/bench"  # as the README links them
-PIPELINES = {"plain": "plain PyTorch loop", "lightning": "Lightning's Trainer", "loader": "`loader`", "resident": "`resident`"}
+PIPELINES = {
+    "plain": "plain PyTorch loop",
+    "lightning": "Lightning's Trainer",
+    "loader": "`loader`",
+    "resident": "`resident`",
+}
 COLOURS = {"plain": "#999999", "lightning": "#56B4E9", "loader": "#E69F00", "resident": "#0072B2"}  # of Okabe and Ito
 HATCHES = {"default": "", "fp32": "", "tf32": "//", "bf16": ".."}
 EPOCH = 50_000  # examples of CIFAR-10's training set
@@ -74,7 +79,9 @@ def rows(result: dict) -> list[dict]:
     for sample in result["samples"]:
         rates.setdefault(_key(sample), {})[sample["round"]] = sample["gradients"] / sample["seconds"]
     table = []
-    for (m, K, pipeline, precision), of_round in sorted(rates.items(), key=lambda item: (*item[0][:2], [*PIPELINES].index(item[0][2]), item[0][3])):
+    for (m, K, pipeline, precision), of_round in sorted(
+        rates.items(), key=lambda item: (*item[0][:2], [*PIPELINES].index(item[0][2]), item[0][3])
+    ):
         plain, once = rates[m, K, "plain", "default"], rates.get((m, 1, pipeline, precision))
         floor = floor_rate(result, m, precision)
         table.append(
@@ -94,7 +101,11 @@ def floor_rate(result, m: int, precision: str) -> float | None:
     """Gradients per second at the measured rate of matrix products in that precision or, where that is less, at the rate at which
     an iteration's bytes can be moved. None where it was not measured. PyTorch's default on a CPU is fp32."""
     precision = "fp32" if precision == "default" and not result["environment"]["cuda"] else precision
-    flops = [product["flops_per_second"] / result["flops_per_gradient"] for product in result["matmul"] if product["precision"] == precision]
+    flops = [
+        product["flops_per_second"] / result["flops_per_gradient"]
+        for product in result["matmul"]
+        if product["precision"] == precision
+    ]
     return min(max(flops), _byte_rate(result, m, precision)) if flops else None
 
 
@@ -106,31 +117,99 @@ def _byte_rate(result, m, precision) -> float:
 
 def describe(result: dict) -> str:
     """All of one result as a Markdown table, a row per pipeline."""
-    heads = ["m", "K", "pipeline", "precision", "gradients/s", "s per epoch", "relative to plain", "time(K) / time(1)", "of the floor"]
+    heads = [
+        "m",
+        "K",
+        "pipeline",
+        "precision",
+        "gradients/s",
+        "s per epoch",
+        "relative to plain",
+        "time(K) / time(1)",
+        "of the floor",
+    ]
     lines = [heads, ["---:", "---:", "---", "---", *["---:"] * 5]]
     for row in rows(result):
         floor = "-" if row["floor"] is None else f"{row['floor']:.2f}"
-        lines.append([row["m"], row["K"], row["pipeline"], row["precision"], *(_spread(row[q], d) for q, d in (("rate", 0), ("epoch", 1), ("ratio", 2), ("cost", 2))), floor])
+        lines.append(
+            [
+                row["m"],
+                row["K"],
+                row["pipeline"],
+                row["precision"],
+                *(_spread(row[q], d) for q, d in (("rate", 0), ("epoch", 1), ("ratio", 2), ("cost", 2))),
+                floor,
+            ]
+        )
     return "\n".join(["| " + " | ".join(map(str, line)) + " |" for line in lines])
 
 
 def to_markdown(results: list[dict]) -> str:
     """The README's part on speed: a table with a row per device, m, K and precision; what it was measured on; the targets; the paper's claim."""
-    heads = ["device", "m", "K", "precision", "plain loop", "Lightning", "`loader`", "`resident`", "`resident` / plain", "`resident`: s per epoch", "time(K)/time(1): `loader`", "time(K)/time(1): `resident`", "`resident`: of the floor"]
+    heads = [
+        "device",
+        "m",
+        "K",
+        "precision",
+        "plain loop",
+        "Lightning",
+        "`loader`",
+        "`resident`",
+        "`resident` / plain",
+        "`resident`: s per epoch",
+        "time(K)/time(1): `loader`",
+        "time(K)/time(1): `resident`",
+        "`resident`: of the floor",
+    ]
     lines = [heads, ["---", *["---:"] * 2, "---", *["---:"] * 9]]
     for result in results:
         table = rows(result)
         for row in (row for row in table if row["pipeline"] == "resident"):
-            others = [next(r for r in table if (r["m"], r["K"], r["pipeline"]) == (row["m"], row["K"], pipeline)) for pipeline in ("plain", "lightning", "loader")]
+            others = [
+                next(r for r in table if (r["m"], r["K"], r["pipeline"]) == (row["m"], row["K"], pipeline))
+                for pipeline in ("plain", "lightning", "loader")
+            ]
             rates = [f"{statistics.median(r['rate']):,.0f}" for r in (*others, row)]
             costs = [_spread(r["cost"], 2) for r in (others[2], row)]
-            lines.append([_device(result), row["m"], row["K"], row["precision"], *rates, _spread(row["ratio"], 2), f"{statistics.median(row['epoch']):,.1f}", *costs, f"{row['floor']:.2f}"])
+            lines.append(
+                [
+                    _device(result),
+                    row["m"],
+                    row["K"],
+                    row["precision"],
+                    *rates,
+                    _spread(row["ratio"], 2),
+                    f"{statistics.median(row['epoch']):,.1f}",
+                    *costs,
+                    f"{row['floor']:.2f}",
+                ]
+            )
     if not any(result["environment"]["cuda"] for result in results):
         lines.append(["an NVIDIA GPU", "", "", "fp32, tf32, bf16", *["not measured yet"] * 4, *[""] * 5])
     text = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
     for result in results:
-        text += ["", *(f"![{alt}]({PICTURES}/{result['name']}-{kind}.png)" for kind, alt in (("bars", "Gradients per second"), ("scale", "Seconds per epoch")))]
-        text += ["", what_ran(result), "", *(f"- {line}" for line in (*targets(result), without_workers(result), channels_last(result), repeated(result), *paper_claim(result)))]
+        text += [
+            "",
+            *(
+                f"![{alt}]({PICTURES}/{result['name']}-{kind}.png)"
+                for kind, alt in (("bars", "Gradients per second"), ("scale", "Seconds per epoch"))
+            ),
+        ]
+        text += [
+            "",
+            what_ran(result),
+            "",
+            *(
+                f"- {line}"
+                for line in (
+                    *targets(result),
+                    without_workers(result),
+                    channels_last(result),
+                    repeated(result),
+                    *paper_claim(result),
+                )
+            ),
+        ]
     return "\n".join([*text, ""])
 
 
@@ -140,9 +219,19 @@ def what_ran(result: dict) -> str:
     n = len({sample["round"] for sample in result["samples"]})
     workers = {sample["m"]: sample["workers"] for sample in result["samples"] if sample["pipeline"] == "plain"}
     tried = sorted({sample["workers"] for sample in result["workers"]} - {0})
-    slices = "Whole epochs" if where["cuda"] else f"Slices of some {_slice(result['samples']):,} gradients, seconds per epoch extrapolated from them"
+    slices = (
+        "Whole epochs"
+        if where["cuda"]
+        else f"Slices of some {_slice(result['samples']):,} gradients, seconds per epoch extrapolated from them"
+    )
     other = result["other_work"]
-    busy = "" if other is None else f" Other work kept {other:.2f} cores busy meanwhile." if other >= 0.1 else " No other process was busy meanwhile."
+    busy = (
+        ""
+        if other is None
+        else f" Other work kept {other:.2f} cores busy meanwhile."
+        if other >= 0.1
+        else " No other process was busy meanwhile."
+    )
     return (
         f"{'**A trial with a tiny network: its numbers mean nothing.** ' if result['quick'] else ''}"
         f"{_device(result)}, torch {where['torch']}. Reduced AlexNet, width {cell['width']:g}, padding '{cell['padding']}', {result['flops_per_gradient'] / 1e9:.2f} GFLOP per gradient, CIFAR-10. "
@@ -159,12 +248,18 @@ def targets(result: dict) -> list[str]:
         goal = GPU_TARGET if cuda else CPU_TARGETS.get(row["m"])
         if row["pipeline"] == "resident" and row["K"] == 1 and goal and (cuda or row["precision"] == "fp32"):
             measured = statistics.median(row["ratio"])
-            lines.append(f"m = {row['m']}, {row['precision']}: `resident` at least {goal:g} times as fast as the plain loop: {_met(measured >= goal)}, {_spread(row['ratio'], 2)}.{'' if cuda or measured >= goal else _at_the_rate_of_the_largest(row, table)}")
+            lines.append(
+                f"m = {row['m']}, {row['precision']}: `resident` at least {goal:g} times as fast as the plain loop: {_met(measured >= goal)}, {_spread(row['ratio'], 2)}.{'' if cuda or measured >= goal else _at_the_rate_of_the_largest(row, table)}"
+            )
     overhead = result["profile"]["overhead"]
-    lines.append(f"All but forward, backward and update below {OVERHEAD_TARGET:.0%} of the training loop's time at m = 32: {_met(overhead < OVERHEAD_TARGET)}, {overhead:.1%}.")
+    lines.append(
+        f"All but forward, backward and update below {OVERHEAD_TARGET:.0%} of the training loop's time at m = 32: {_met(overhead < OVERHEAD_TARGET)}, {overhead:.1%}."
+    )
     if result["replayed"]:
         share = result["replayed"]["replays"] / result["replayed"]["seconds"]
-        lines.append(f"The replays of the CUDA graphs at least 95% of the training time at m = 32: {_met(share >= 0.95)}, {share:.1%}.")
+        lines.append(
+            f"The replays of the CUDA graphs at least 95% of the training time at m = 32: {_met(share >= 0.95)}, {share:.1%}."
+        )
     change, differences = result["check"]["largest_change"], result["check"]["largest_difference"]
     worst = max(differences[name] for name in ("lightning", "loader fp32", "resident fp32"))
     lines.append(
@@ -176,7 +271,9 @@ def targets(result: dict) -> list[str]:
 def _at_the_rate_of_the_largest(row, table) -> str:
     """How its rate at the largest m, where what an iteration costs beside its examples weighs least, compares with the plain loop's at
     this m: an estimate of what saving all of that could give. Nothing for the largest itself, nor on a GPU, which a small m leaves idle."""
-    same = [r for r in table if (r["K"], r["pipeline"], r["precision"]) == (row["K"], row["pipeline"], row["precision"])]
+    same = [
+        r for r in table if (r["K"], r["pipeline"], r["precision"]) == (row["K"], row["pipeline"], row["precision"])
+    ]
     largest = max(same, key=lambda r: r["m"])
     if largest is row:
         return ""
@@ -190,7 +287,9 @@ def without_workers(result: dict) -> str:
     ratios = []
     for m in sorted({sample["m"] for sample in result["workers"]}):
         seconds = {(s["round"], s["pipeline"], s["workers"]): s["seconds"] for s in result["workers"] if s["m"] == m}
-        of_round = [seconds[n, "plain", 0] / taken for (n, pipeline, _), taken in seconds.items() if pipeline == "resident"]
+        of_round = [
+            seconds[n, "plain", 0] / taken for (n, pipeline, _), taken in seconds.items() if pipeline == "resident"
+        ]
         ratios.append(f"{_spread(of_round, 2)} at m = {m}")
     return f"Beside a plain loop without DataLoader workers, `resident` is this many times as fast (K = 1): {', '.join(ratios)}."
 
@@ -200,8 +299,12 @@ def channels_last(result: dict) -> str:
     ratios = []
     for m in sorted({sample["m"] for sample in result["layouts"]}):
         seconds = {(s["round"], s["layout"]): s["seconds"] for s in result["layouts"] if s["m"] == m}
-        ratios.append(f"{_spread([seconds[n, 'nchw'] / taken for (n, layout), taken in seconds.items() if layout == 'channels_last'], 2)} at m = {m}")
-    return f"In channels-last memory `resident` is this many times as fast as in NCHW (fp32, K = 1): {', '.join(ratios)}."
+        ratios.append(
+            f"{_spread([seconds[n, 'nchw'] / taken for (n, layout), taken in seconds.items() if layout == 'channels_last'], 2)} at m = {m}"
+        )
+    return (
+        f"In channels-last memory `resident` is this many times as fast as in NCHW (fp32, K = 1): {', '.join(ratios)}."
+    )
 
 
 def repeated(result: dict) -> str:
@@ -223,7 +326,11 @@ def paper_claim(result: dict) -> list[str]:
     """The paper's claim on the cost of K = 5 relative to K = 1, beside what was measured in both pipelines."""
     lines = []
     for m, claim in PAPER_K5.items():
-        found = [r for r in rows(result) if (r["m"], r["K"]) == (m, 5) and r["pipeline"] in ("loader", "resident") and r["precision"] == "fp32"]
+        found = [
+            r
+            for r in rows(result)
+            if (r["m"], r["K"]) == (m, 5) and r["pipeline"] in ("loader", "resident") and r["precision"] == "fp32"
+        ]
         if found:
             measured = ", ".join(f"{_spread(r['cost'], 2)} in {PIPELINES[r['pipeline']]}" for r in found)
             lines.append(f"m = {m}: the paper finds K = 5 to cost {claim} times K = 1; measured here: {measured}.")
@@ -242,7 +349,9 @@ def draw_bars(result: dict) -> Figure:
             for i, row in enumerate(bars):
                 middle = statistics.median(row["rate"])
                 whiskers = [[middle - min(row["rate"])], [max(row["rate"]) - middle]]
-                label = None if x else row["pipeline"] + ("" if row["precision"] == "default" else f", {row['precision']}")
+                label = (
+                    None if x else row["pipeline"] + ("" if row["precision"] == "default" else f", {row['precision']}")
+                )
                 ax.bar(x + (i - (len(bars) - 1) / 2) * 0.8 / len(bars), middle, 0.8 / len(bars), yerr=whiskers, capsize=2,
                        color=COLOURS[row["pipeline"]], hatch=HATCHES[row["precision"]], edgecolor="white", ecolor="#444444", label=label)  # fmt: skip
         ax.set_xticks(range(len(Ks)), [f"K = {K}" for K in Ks])
@@ -267,8 +376,16 @@ def draw_scale(result: dict) -> Figure:
     _points(by_examples, [(s["examples"], s["seconds"]) for s in epochs], "m = 32, K = 1", *STYLES[0])
     by_K.set_xticks(sorted({s["K"] for s in slices}))
     by_m.set_xscale("log", base=2)
-    by_m.set_xticks(sorted({s["m"] for s in slices if s["K"] == 1}), labels=[str(m) for m in sorted({s["m"] for s in slices if s["K"] == 1})], rotation=45)
-    for ax, xlabel, examples in ((by_m, "minibatch size m", f"{EPOCH:,}"), (by_K, "persistency K", f"{EPOCH:,}"), (by_examples, "training examples", "these")):
+    by_m.set_xticks(
+        sorted({s["m"] for s in slices if s["K"] == 1}),
+        labels=[str(m) for m in sorted({s["m"] for s in slices if s["K"] == 1})],
+        rotation=45,
+    )
+    for ax, xlabel, examples in (
+        (by_m, "minibatch size m", f"{EPOCH:,}"),
+        (by_K, "persistency K", f"{EPOCH:,}"),
+        (by_examples, "training examples", "these"),
+    ):
         ax.set_xlabel(xlabel)
         ax.set_ylabel(f"seconds per epoch of {examples} examples")
         ax.set_ylim(bottom=0)
@@ -286,7 +403,14 @@ def _points(ax, points, label, color, marker):
     """All samples as points, and a line through their medians."""
     ax.plot(*zip(*points), ls="", marker=marker, ms=4, mfc="none", color=color, alpha=0.6)
     xs = sorted({x for x, _ in points})
-    ax.plot(xs, [statistics.median(y for x, y in points if x == at) for at in xs], color=color, marker=marker, ms=4, label=label)
+    ax.plot(
+        xs,
+        [statistics.median(y for x, y in points if x == at) for at in xs],
+        color=color,
+        marker=marker,
+        ms=4,
+        label=label,
+    )
 
 
 def _seconds_per_epoch(sample) -> float:
@@ -303,7 +427,9 @@ def _slice(samples) -> int:
 
 def _device(result) -> str:
     where = result["environment"]
-    return where["device"] + ("" if where["cuda"] else f", {where['threads']} {'thread' if where['threads'] == 1 else 'threads'}")
+    return where["device"] + (
+        "" if where["cuda"] else f", {where['threads']} {'thread' if where['threads'] == 1 else 'threads'}"
+    )
 
 
 def _peaks(result) -> str:
@@ -315,16 +441,28 @@ def _peaks(result) -> str:
 
 def _bytes(result) -> str:
     """Where an iteration's bytes take longer than its operations."""
-    bound = [f"m = {each['m']} in {each['precision']}" for each in result["bytes"] if floor_rate(result, each["m"], each["precision"]) == _byte_rate(result, each["m"], each["precision"])]
-    where = f"that takes longer, and is taken as the floor, at {', '.join(bound)}" if bound else "that takes less, at every m"
+    bound = [
+        f"m = {each['m']} in {each['precision']}"
+        for each in result["bytes"]
+        if floor_rate(result, each["m"], each["precision"]) == _byte_rate(result, each["m"], each["precision"])
+    ]
+    where = (
+        f"that takes longer, and is taken as the floor, at {', '.join(bound)}"
+        if bound
+        else "that takes less, at every m"
+    )
     return f"Weights and activations, where no cache keeps any, move at the {result['copy']['bytes_per_second'] / 1e9:,.0f} GB/s of a copy of {result['copy']['mebibytes']} MiB: {where}."
 
 
 def _caption(result, samples) -> str:
     where = result["environment"]
-    lines = [f"{_device(result)}, torch {where['torch']}; reduced AlexNet, width {result['cell']['width']:g}, padding '{result['cell']['padding']}', CIFAR-10."]
+    lines = [
+        f"{_device(result)}, torch {where['torch']}; reduced AlexNet, width {result['cell']['width']:g}, padding '{result['cell']['padding']}', CIFAR-10."
+    ]
     if not where["cuda"]:
-        lines.append(f"Measured on slices of some {_slice(samples):,} gradients; seconds per epoch of {EPOCH:,} examples are extrapolated from such slices.")
+        lines.append(
+            f"Measured on slices of some {_slice(samples):,} gradients; seconds per epoch of {EPOCH:,} examples are extrapolated from such slices."
+        )
     if result["other_work"] is not None and result["other_work"] >= 0.1:
         lines.append(f"Other work kept {result['other_work']:.2f} cores busy meanwhile.")
     if result["quick"]:
@@ -345,7 +483,9 @@ def _met(reached: bool) -> str:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.evidence.speed", description="Draw the benchmarks and write the README's table of them.")
+    parser = argparse.ArgumentParser(
+        prog="python -m persist.evidence.speed", description="Draw the benchmarks and write the README's table of them."
+    )
     parser.add_argument("results", help="folder with the JSON of benchmarks/bench.py")
     parser.add_argument("figures", help="folder for the pictures")
     parser.add_argument("readme")

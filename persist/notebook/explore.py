@@ -51,7 +51,11 @@ class Explorer:
         """The recorded runs of the grid with the same m, policy (and K = 1, which both policies share) and seed."""
         cell = cell or self.cell
         records = self._records(cell.dataset)
-        return [r for r in records if (r.cell.m, r.cell.seed) == (cell.m, cell.seed) and (r.cell.lr_policy == cell.lr_policy or r.cell.K == 1)]
+        return [
+            r
+            for r in records
+            if (r.cell.m, r.cell.seed) == (cell.m, cell.seed) and (r.cell.lr_policy == cell.lr_policy or r.cell.K == 1)
+        ]
 
     def train(self, **choice) -> Run:
         """Train one more cell, with progress in a line per epoch and its curves over the others at the end."""
@@ -65,7 +69,10 @@ class Explorer:
         """Display all runs so far of the data set, over the recorded ones, and what each cost."""
         from IPython.display import HTML, display
 
-        display(draw_runs(self.shown(), self.recorded()), HTML(cost_table(self.shown(), self.recorded()).to_html(index=False, border=0)))
+        display(
+            draw_runs(self.shown(), self.recorded()),
+            HTML(cost_table(self.shown(), self.recorded()).to_html(index=False, border=0)),
+        )
 
     @functools.cache
     def _grid(self, dataset):
@@ -102,4 +109,6 @@ def explore(*, widgets: bool | None = None, **options) -> Explorer:
 
 def _progress(run: Run) -> str:
     accuracy, loss = (run.history[-1][key] for key in ("test_accuracy", "test_loss"))
-    return f"epoch {len(run.history)}/{run.cell.epochs}: " + ("its loss is not finite" if accuracy is None else f"test loss {loss:.3f}, accuracy {accuracy:.3f}")
+    return f"epoch {len(run.history)}/{run.cell.epochs}: " + (
+        "its loss is not finite" if accuracy is None else f"test loss {loss:.3f}, accuracy {accuracy:.3f}"
+    )

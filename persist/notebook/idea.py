@@ -17,7 +17,12 @@ def draw_idea(Ks=PAPER_K) -> Figure:
         uses = [(k, batch) for (k, batch), _ in zip(persistent(range(1, ITERATIONS + 1), K), range(ITERATIONS))]
         _draw_strip(strips, -row, K, uses)
         _draw_rate(rates, K, [learning_rate(1.0, k, "kmu") for k, _ in uses])
-    strips.set(yticks=[-row for row in range(len(Ks))], yticklabels=[f"K = {K}" for K in Ks], xlim=(0.45, ITERATIONS + 2.3), ylim=(-len(Ks) + 0.45, 0.55))
+    strips.set(
+        yticks=[-row for row in range(len(Ks))],
+        yticklabels=[f"K = {K}" for K in Ks],
+        xlim=(0.45, ITERATIONS + 2.3),
+        ylim=(-len(Ks) + 0.45, 0.55),
+    )
     strips.set_title("the minibatch that each SGD iteration uses", loc="left")
     strips.tick_params(length=0)
     rates.set_title("the learning rate: constant µ, or kµ at the k-th use of a minibatch", loc="left")
@@ -35,7 +40,15 @@ def _draw_strip(ax, y, K, uses):
     for iteration, (k, batch) in enumerate(uses, start=1):
         new = k == 1
         ax.barh(y, 0.94, left=iteration - 0.47, height=0.72, color=color, alpha=0.95 if new else 0.3, lw=0)
-        ax.text(iteration, y, f"B{batch}", ha="center", va="center", color="white" if new and K != 2 else "black", fontsize="small")
+        ax.text(
+            iteration,
+            y,
+            f"B{batch}",
+            ha="center",
+            va="center",
+            color="white" if new and K != 2 else "black",
+            fontsize="small",
+        )
     loaded = len({batch for _, batch in uses})
     ax.text(ITERATIONS + 0.7, y, f"{loaded} minibatches\nloaded", va="center", fontsize="small")
 
@@ -45,4 +58,11 @@ def _draw_rate(ax, K, rates):
     edges = [0.53 + n for n in range(ITERATIONS + 1)]
     # K = 1 is the constant rate of every K
     ax.stairs(rates, edges, baseline=None, color=color, ls=line, lw=2)
-    ax.text(ITERATIONS + 0.7, rates[-1], "constant, any K" if K == 1 else f"kµ, K = {K}", va="center", color=color, fontsize="small")
+    ax.text(
+        ITERATIONS + 0.7,
+        rates[-1],
+        "constant, any K" if K == 1 else f"kµ, K = {K}",
+        va="center",
+        color=color,
+        fontsize="small",
+    )

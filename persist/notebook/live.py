@@ -42,7 +42,9 @@ class Run:
             on_change()
 
         try:
-            self.status = train(self.cell, data_root=data_root, device=device, on_epoch=keep, on_minibatch=on_minibatch).status
+            self.status = train(
+                self.cell, data_root=data_root, device=device, on_epoch=keep, on_minibatch=on_minibatch
+            ).status
         except Stopped:
             self.status = "stopped"
         except BaseException:
@@ -64,7 +66,9 @@ def draw_runs(runs: list[Run], recorded=()) -> Figure:
     height = 5.8 + 0.22 * rows
     figure = Figure(figsize=(10, height))
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
-    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.55 / height, top=1 - (0.2 + 0.22 * rows) / height, wspace=0.06, hspace=0.1)
+    figure.subplots_adjust(
+        left=0.07, right=0.98, bottom=0.55 / height, top=1 - (0.2 + 0.22 * rows) / height, wspace=0.06, hspace=0.1
+    )
     end = max((run.cell.epochs for run in runs), default=max((run.cell.epochs for run in recorded), default=1))
     for row, (quantity, label) in zip(axes, PANELS):
         for ax, (clock, _) in zip(row, CLOCKS):
@@ -92,7 +96,9 @@ def _handles(runs, recorded):
     mine = [Line2D([], [], color=style(run.cell.K)[0], ls=style(run.cell.K)[1], lw=2, label=str(run)) for run in runs]
     cells = {record.cell.K: record.cell for record in recorded}
     policy = {K: "" if cell.lr_policy == "constant" else " (kµ)" for K, cell in cells.items()}
-    return mine + [Line2D([], [], color=style(K)[0], label=f"recorded, K = {K}{policy[K]}", **RECORDED) for K in sorted(cells)]
+    return mine + [
+        Line2D([], [], color=style(K)[0], label=f"recorded, K = {K}{policy[K]}", **RECORDED) for K in sorted(cells)
+    ]
 
 
 def _points(history, clock, quantity):
@@ -106,7 +112,16 @@ def _draw_run(ax, run, clock, quantity):
     ax.plot(x, y, color=color, ls=line, lw=2, marker="o" if len(x) == 1 else None, ms=4)
     if x:
         box = dict(boxstyle="circle,pad=0.18", fc="white", ec=color, lw=1.2)
-        ax.annotate(str(run.number), (x[-1], y[-1]), fontsize="small", ha="center", va="center", bbox=box, zorder=4, annotation_clip=True)
+        ax.annotate(
+            str(run.number),
+            (x[-1], y[-1]),
+            fontsize="small",
+            ha="center",
+            va="center",
+            bbox=box,
+            zorder=4,
+            annotation_clip=True,
+        )
     if run.status == "diverged" and x:
         ax.plot(x[-1], y[-1], marker="X", ms=14, color=color, zorder=3)
 
@@ -131,8 +146,14 @@ COSTS_NOTE = (
 def _costs(name, run) -> dict:
     cell, last = run.cell, run.history[-1] if run.history else None
     done = len(run.history)
-    epochs = f"{done}" if done == cell.epochs else f"{done} of {cell.epochs}" + ("" if run.status == "training" else f", {run.status}")
-    costs = dict(run=name, m=cell.m, K=cell.K, policy="µ" if cell.lr_policy == "constant" else "kµ", epochs=epochs) | {"µ": f"{cell.lr:g}"}
+    epochs = (
+        f"{done}"
+        if done == cell.epochs
+        else f"{done} of {cell.epochs}" + ("" if run.status == "training" else f", {run.status}")
+    )
+    costs = dict(run=name, m=cell.m, K=cell.K, policy="µ" if cell.lr_policy == "constant" else "kµ", epochs=epochs) | {
+        "µ": f"{cell.lr:g}"
+    }
     if last:
         accuracy, epoch = best([run]) or (None, "")
         costs |= {
@@ -156,8 +177,16 @@ def to_html(figure: Figure, alt: str) -> str:
 
 def describe_runs(runs: list[Run]) -> str:
     """The picture of draw_runs in words."""
-    texts = [f"run {run} has {_accuracy(run.history[-1]['test_accuracy'])} after epoch {len(run.history)}" for run in runs if run.history]
-    return "Accuracy and loss on the test set against seconds and epochs: " + ("; ".join(texts) or "no epoch is done yet") + "."
+    texts = [
+        f"run {run} has {_accuracy(run.history[-1]['test_accuracy'])} after epoch {len(run.history)}"
+        for run in runs
+        if run.history
+    ]
+    return (
+        "Accuracy and loss on the test set against seconds and epochs: "
+        + ("; ".join(texts) or "no epoch is done yet")
+        + "."
+    )
 
 
 class Picture:

@@ -7,8 +7,8 @@ import time
 
 import ipywidgets as widgets
 
-from persist.notebook.explore import GRIDS, Explorer
 from persist.evidence.figures import describe_data, describe_model, describe_step
+from persist.notebook.explore import GRIDS, Explorer
 from persist.notebook.live import COSTS_NOTE, Picture, Run, Stopped, cost_table
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
@@ -43,14 +43,23 @@ class Panel(Explorer):
         style = {"description_width": "8.5rem"}
         slider = dict(layout=wide, style=style, continuous_update=False)
         self.controls = {
-            "dataset": widgets.Dropdown(description="data set", options=list(GRIDS), value=cell.dataset, layout=wide, style=style),
-            "m": widgets.SelectionSlider(description="minibatch size m", options=sorted({*SIZES, cell.m}), value=cell.m, **slider),
+            "dataset": widgets.Dropdown(
+                description="data set", options=list(GRIDS), value=cell.dataset, layout=wide, style=style
+            ),
+            "m": widgets.SelectionSlider(
+                description="minibatch size m", options=sorted({*SIZES, cell.m}), value=cell.m, **slider
+            ),
             "K": widgets.IntSlider(description="persistency K", min=1, max=max(10, cell.K), value=cell.K, **slider),
             "lr_policy": widgets.ToggleButtons(
-                options=POLICIES, value=cell.lr_policy, style={"button_width": "5rem"}, tooltips=["constant", "k times µ at the k-th use of a minibatch"]
+                options=POLICIES,
+                value=cell.lr_policy,
+                style={"button_width": "5rem"},
+                tooltips=["constant", "k times µ at the k-th use of a minibatch"],
             ),
             "lr": widgets.SelectionSlider(description="µ", options=_rates(cell.lr), value=cell.lr, **slider),
-            "epochs": widgets.IntSlider(description="epochs", min=1, max=max(100, cell.epochs), value=cell.epochs, **slider),
+            "epochs": widgets.IntSlider(
+                description="epochs", min=1, max=max(100, cell.epochs), value=cell.epochs, **slider
+            ),
         }
         self.start = widgets.Button(description="Train", icon="play", button_style="primary")
         self.stop = widgets.Button(description="Stop", icon="stop", button_style="warning", disabled=True)
@@ -65,7 +74,10 @@ class Panel(Explorer):
         for name, control in self.controls.items():
             control.observe(lambda change, name=name: self._changed(name, change.new), "value")
         row = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0.3rem")
-        label = widgets.Label("learning rate", layout=widgets.Layout(width="8.5rem", display="flex", justify_content="flex-end", margin="2px 8px 2px 2px"))
+        label = widgets.Label(
+            "learning rate",
+            layout=widgets.Layout(width="8.5rem", display="flex", justify_content="flex-end", margin="2px 8px 2px 2px"),
+        )
         policy = widgets.HBox([label, self.controls["lr_policy"]])  # its own description would stand above its buttons
         columns = widgets.Layout(grid_template_columns="repeat(auto-fill, minmax(21rem, 1fr))", grid_gap="0.1rem")
         self.widget = widgets.VBox(
@@ -110,7 +122,9 @@ class Panel(Explorer):
                 self.status.value = "in the first epoch"
             minibatches += 1
             if time.monotonic() - moved >= TICK:
-                self.bar.value = (minibatches - 1) / (run.cell.epochs * run.cell.minibatches * (run.cell.K if run.cell.reuse == "spaced" else 1))
+                self.bar.value = (minibatches - 1) / (
+                    run.cell.epochs * run.cell.minibatches * (run.cell.K if run.cell.reuse == "spaced" else 1)
+                )
                 moved = time.monotonic()
 
         def grow():
@@ -136,7 +150,9 @@ class Panel(Explorer):
         self.status.value = end
 
     def _clear(self):
-        self.runs = [run for run in self.runs if run not in self.shown()]  # those of the other data set are not seen, and stay
+        self.runs = [
+            run for run in self.runs if run not in self.shown()
+        ]  # those of the other data set are not seen, and stay
         self._refresh()
 
     def _refresh(self, at_once=True):
@@ -152,8 +168,8 @@ class Panel(Explorer):
             self.setting.value = f"{NOTE}{text} {missing}</small>"
 
     def _warm_up(self):
-        from persist import data
         import persist.training  # noqa: F401
+        from persist import data
 
         try:
             data.load(self.cell, self.data_root)

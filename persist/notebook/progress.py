@@ -1,6 +1,6 @@
 """Progress, for people: of one cell while it trains, and of a grid.
 
-    python -m persist.notebook.progress preview
+python -m persist.notebook.progress preview
 """
 
 import argparse
@@ -41,7 +41,9 @@ class Progress:
         else:
             per_epoch = (time.monotonic() - self.started) / (entry["epoch"] - self.first + 1)
             left = duration(per_epoch * (self.cell.epochs - entry["epoch"]))
-            short = f"m={self.cell.m} K={self.cell.K}" + ("" if self.cell.lr_policy == "constant" else f" {self.cell.lr_policy}")
+            short = f"m={self.cell.m} K={self.cell.K}" + (
+                "" if self.cell.lr_policy == "constant" else f" {self.cell.lr_policy}"
+            )
             print(f"{short}: epoch {entry['epoch']}/{self.cell.epochs}, {numbers}, {left} left", flush=True)
 
 
@@ -100,7 +102,9 @@ def _error(notebook: Path) -> str:
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m persist.notebook.progress", description="Say how far a grid is, and refuse one that is broken.")
+    parser = argparse.ArgumentParser(
+        prog="python -m persist.notebook.progress", description="Say how far a grid is, and refuse one that is broken."
+    )
     parser.add_argument("grid", help="name of the grid")
     options = parser.parse_args(arguments)
     try:

@@ -149,7 +149,9 @@ def _save(record: Record, path):
     try:
         record.save(path)
     except OSError as error:
-        again = "Make room or the folder writable, then run the same again: it goes on from the last checkpoint, if any."
+        again = (
+            "Make room or the folder writable, then run the same again: it goes on from the last checkpoint, if any."
+        )
         raise OSError(f"the record was not saved: {error}. {again}") from None
 
 

@@ -19,7 +19,14 @@ import nbformat
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+QUIET = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',  # no dialog, no look-up
     "notebook-extension/tracker": '{"windowingMode": "defer"}',  # the page holds all cells, not only those on the screen
@@ -36,7 +43,9 @@ def screenshots(project) -> Path:
 @pytest.fixture(scope="session")
 def browser():
     if CHROMIUM is None:
-        message = "there is no Chromium here: apt-get install chromium (Debian), or a chromium or google-chrome on the PATH"
+        message = (
+            "there is no Chromium here: apt-get install chromium (Debian), or a chromium or google-chrome on the PATH"
+        )
         pytest.fail(message) if os.environ.get("PERSIST_BROWSER") == "required" else pytest.skip(message)
     from playwright.sync_api import sync_playwright
 
@@ -77,7 +86,9 @@ class Lab:
 
     def ask(self, path, method="GET"):
         """The answer of the server's REST API."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/{path}", method=method, headers={"Authorization": f"token {self.token}"})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api/{path}", method=method, headers={"Authorization": f"token {self.token}"}
+        )
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.loads(answer.read() or "null")
 
@@ -94,11 +105,22 @@ def lab(copy, screenshots, tmp_path_factory):
         path.parent.mkdir(parents=True)
         path.write_text(text)
     lab = Lab(_free_port(), secrets.token_hex(16))
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--ServerApp.root_dir={copy}", f"--ServerApp.port={lab.port}", "--ServerApp.port_retries=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        f"--ServerApp.root_dir={copy}",
+        f"--ServerApp.port={lab.port}",
+        "--ServerApp.port_retries=0",
+    ]
     command += [f"--IdentityProvider.token={lab.token}", *(["--allow-root"] if os.geteuid() == 0 else [])]
     log = screenshots / "jupyterlab.log"
     with log.open("w") as file:
-        server = subprocess.Popen(command, env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}, stdout=file, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            command, env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}, stdout=file, stderr=subprocess.STDOUT
+        )
     try:
         _wait_for(lab, server, log)
         yield lab

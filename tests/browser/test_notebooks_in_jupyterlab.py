@@ -40,7 +40,9 @@ class Notebook:
             timeout=timeout,
         )
         prompts = self.prompts()
-        assert prompts == [f"[{n}]:" for n in range(1, len(prompts) + 1)], self.page.locator(".jp-OutputArea-output").all_inner_texts()[-1]
+        assert prompts == [f"[{n}]:" for n in range(1, len(prompts) + 1)], self.page.locator(
+            ".jp-OutputArea-output"
+        ).all_inner_texts()[-1]
 
     def save(self, path):
         """Save it with Ctrl+S; returns the notebook that was saved."""
@@ -63,7 +65,9 @@ class Notebook:
         self.page.locator(".jupyter-button:enabled", has_text=label).click(timeout=MINUTE)
 
     def wait_for_status(self, pattern, timeout=3 * MINUTE):
-        self.page.locator(".widget-html-content").filter(has_text=re.compile(f"^({pattern})$")).first.wait_for(timeout=timeout)
+        self.page.locator(".widget-html-content").filter(has_text=re.compile(f"^({pattern})$")).first.wait_for(
+            timeout=timeout
+        )
 
     def move_slider(self, label, key, times, to):
         slider = self.page.locator(".widget-hslider").filter(has_text=label)
@@ -72,7 +76,9 @@ class Notebook:
         slider.locator(".widget-readout", has_text=re.compile(f"^{to}$")).wait_for(timeout=MINUTE)
 
     def wait_for_alt(self, pattern):
-        self.page.wait_for_function(f"() => /{pattern}/.test(document.querySelector('.widget-html-content img').alt)", timeout=3 * MINUTE)
+        self.page.wait_for_function(
+            f"() => /{pattern}/.test(document.querySelector('.widget-html-content img').alt)", timeout=3 * MINUTE
+        )
 
     def alt(self):
         return self.page.locator(".widget-html-content img").get_attribute("alt")
@@ -107,7 +113,9 @@ def test_a_notebook_runs_from_top_to_bottom(notebook, project, copy, screenshots
     page.wait_until_done()
     page.screenshot(screenshots / f"{name}.png")
     saved = page.save(path)
-    assert [cell.execution_count for cell in saved.cells if cell.cell_type == "code"] == list(range(1, len(page.prompts()) + 1))
+    assert [cell.execution_count for cell in saved.cells if cell.cell_type == "code"] == list(
+        range(1, len(page.prompts()) + 1)
+    )
     if name != "explore":  # there, controls take the place of the picture
         assert pictures(path) >= expected
 
@@ -122,11 +130,15 @@ def test_explore_trains_stops_and_compares(notebook, screenshots):
     waited = time.monotonic() - page.opened
     first = f"from opening explore.ipynb to the first moving curve: {waited:.1f} s; other work slowed the machine down {others:.1f} times\n"
     (screenshots / "explore-seconds.txt").write_text(first)
-    assert re.search(r"run 1: m = 256, K = 5, µ = 0.05 has 0\.\d+ after epoch \d", page.alt()), "the first point is drawn"
+    assert re.search(r"run 1: m = 256, K = 5, µ = 0.05 has 0\.\d+ after epoch \d", page.alt()), (
+        "the first point is drawn"
+    )
     page.wait_for_alt("after epoch [5-8]")
     page.screenshot(screenshots / "explore-1-training.png")
     page.wait_for_status("finished")
-    assert page.rows()[0][:5] == ["1", "256", "5", "µ", "0.05"] and len(page.rows()) == 4, "one run and three recorded ones"
+    assert page.rows()[0][:5] == ["1", "256", "5", "µ", "0.05"] and len(page.rows()) == 4, (
+        "one run and three recorded ones"
+    )
 
     # another K by its slider, then stop: what was trained stays
     page.move_slider("persistency K", "ArrowLeft", 4, to=1)
@@ -138,7 +150,9 @@ def test_explore_trains_stops_and_compares(notebook, screenshots):
     assert second[:5] == ["2", "256", "1", "µ", "0.05"] and re.fullmatch(r"\d+ of 12, stopped", second[5])
     assert "run 1: m = 256, K = 5" in page.alt() and "run 2: m = 256, K = 1" in page.alt()
     page.page.locator(".widget-checkbox input").click()
-    page.page.wait_for_function("() => document.querySelectorAll('.widget-html-content tbody tr').length == 2", timeout=MINUTE)
+    page.page.wait_for_function(
+        "() => document.querySelectorAll('.widget-html-content tbody tr').length == 2", timeout=MINUTE
+    )
     page.page.locator(".widget-checkbox input").click()
 
     # the policy, and another m, for which nothing is recorded
@@ -159,7 +173,9 @@ def slowdown() -> float:
     command = [sys.executable, "-c", "import torch"]
     subprocess.run(command, check=True, start_new_session=True)  # once before, so that the disk is not in the way
     before, start = os.times(), time.monotonic()
-    subprocess.run(command, check=True, start_new_session=True)  # a session of its own, as a kernel is: Linux shares the CPUs out between sessions
+    subprocess.run(
+        command, check=True, start_new_session=True
+    )  # a session of its own, as a kernel is: Linux shares the CPUs out between sessions
     wall, after = time.monotonic() - start, os.times()
     computed = after.children_user - before.children_user + after.children_system - before.children_system
     return max(1.0, wall / computed)

@@ -28,7 +28,9 @@ def test_the_report_is_readable(browser, report, screenshots, device, scheme):
     page.wait_for_load_state("networkidle")
     assert console == []
     assert [url for url in requests if not url.startswith("data:")] == [report], "one file, and nothing else"
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= width, "the page itself does not scroll sideways"
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width, (
+        "the page itself does not scroll sideways"
+    )
     images = page.evaluate("() => [...document.images].map(i => [i.alt, i.complete && i.naturalWidth])")
     assert len(images) > 20 and all(alt and loaded for alt, loaded in images)
     small = "() => [...document.querySelectorAll('p, li, td, th, figcaption, summary, pre')].filter(e => e.innerText.trim()).map(e => parseFloat(getComputedStyle(e).fontSize))"
@@ -55,6 +57,8 @@ def contrast(page) -> float:
         return (light + 0.05) / (dark + 0.05)
 
     back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
-    colors = page.evaluate("() => [...document.querySelectorAll('body, a, .soft, figcaption')].map(e => getComputedStyle(e).color)")
+    colors = page.evaluate(
+        "() => [...document.querySelectorAll('body, a, .soft, figcaption')].map(e => getComputedStyle(e).color)"
+    )
     assert len(set(colors)) >= 3, "text, links and soft text have colours of their own"
     return min(ratio(color, back) for color in set(colors))

@@ -5,10 +5,10 @@ import math
 import shutil
 
 import pytest
+from helpers import make_record
 
 from persist import Cell
 from persist.evidence.claims import CLAIMS, Claim, judge, judge_all, main, to_markdown
-from helpers import make_record
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
 GRID = [
@@ -23,9 +23,15 @@ def history(m, K, policy):
         peak = {1: 80, 2: 50, 5: 30}[K]
         top = {1: 0.6364, 2: 0.637, 5: 0.6445}[K]
         speed, overfits = {1: 1, 2: 1.4, 5: 2.6}[K], {1: 60, 2: 30, 5: 10}[K]
-        return lambda e: top - 0.05 * max(0, e - peak) / 100 - 0.3 * math.exp(-e * speed / 24), lambda e: 1.0 + (0.8 * (e - overfits) / 100) ** 2
+        return (
+            lambda e: top - 0.05 * max(0, e - peak) / 100 - 0.3 * math.exp(-e * speed / 24),
+            lambda e: 1.0 + (0.8 * (e - overfits) / 100) ** 2,
+        )
     speed = K * (2.5 if policy == "kmu" else 1)
-    return lambda e: 0.62 + 0.004 * K - 0.5 * math.exp(-e * speed / 40), lambda e: 1.5 - 0.02 * K - 0.4 * (1 - math.exp(-e * speed / 40))
+    return (
+        lambda e: 0.62 + 0.004 * K - 0.5 * math.exp(-e * speed / 40),
+        lambda e: 1.5 - 0.02 * K - 0.4 * (1 - math.exp(-e * speed / 40)),
+    )
 
 
 def as_the_paper_says(change=lambda m, K, policy, entry: None, seconds=None, **fields):
@@ -116,26 +122,41 @@ def test_a_missing_record_a_busy_machine_and_a_diverged_cell_are_said():
         "measured": "other work ran on the machine, its seconds say little",
     }  # fmt: skip
     assert verdict("m32-epochs", busy) == "reproduced", "accuracies do not depend on the load"
-    diverged = [make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K) == (512, 5) else r for r in as_the_paper_says()]
+    diverged = [
+        make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K) == (512, 5) else r for r in as_the_paper_says()
+    ]
     assert judge(BY_NAME["m512-winner"], diverged, "paper")["verdict"] == "not reproduced"
     assert "m = 512, K = 5 diverged" in judge(BY_NAME["m512-winner"], diverged, "paper")["measured"]
 
 
 def test_who_overfits_first_is_undecided_while_losses_still_fall():
-    falling = as_the_paper_says(lambda m, K, policy, entry: entry.update(test_loss=2 - 0.01 * entry["epoch"]) if K < 5 else None)
+    falling = as_the_paper_says(
+        lambda m, K, policy, entry: entry.update(test_loss=2 - 0.01 * entry["epoch"]) if K < 5 else None
+    )
     measured = judge(BY_NAME["m32-overfitting"], falling, "paper")
-    assert measured["verdict"] == "undecided" and measured["measured"] == "the loss still falls in the last epoch for K = 1, 2"
+    assert (
+        measured["verdict"] == "undecided"
+        and measured["measured"] == "the loss still falls in the last epoch for K = 1, 2"
+    )
 
 
 def test_the_time_to_a_best_that_is_not_reached_yet_is_not_judged():
-    rising = as_the_paper_says(lambda m, K, policy, entry: entry.update(test_accuracy=0.3 + 0.003 * entry["epoch"]) if K == 1 else None)
+    rising = as_the_paper_says(
+        lambda m, K, policy, entry: entry.update(test_accuracy=0.3 + 0.003 * entry["epoch"]) if K == 1 else None
+    )
     measured = judge(BY_NAME["m32-same-time"], rising, "paper")
-    assert measured["verdict"] == "undecided" and measured["measured"] == "the accuracy is at its best in the last epoch for K = 1: more epochs may give a better one"
+    assert (
+        measured["verdict"] == "undecided"
+        and measured["measured"]
+        == "the accuracy is at its best in the last epoch for K = 1: more epochs may give a better one"
+    )
 
 
 def test_overfitting_is_judged_seed_by_seed():
     """With seed 1 the loss of m = 256 rises more than that of m = 32, with seed 0 less: the mean of the two says nothing."""
-    rising = lambda m, K, policy, entry: entry.update(test_loss=1 + 0.01 * entry["epoch"]) if (m, K) == (256, 5) else None
+    rising = lambda m, K, policy, entry: (
+        entry.update(test_loss=1 + 0.01 * entry["epoch"]) if (m, K) == (256, 5) else None
+    )
     good, bad = as_the_paper_says(), as_the_paper_says(rising, seed=1)
     assert verdict("m256-overfitting", good) == "reproduced" and verdict("m256-overfitting", bad) == "not reproduced"
     assert judge(BY_NAME["m256-overfitting"], good + bad, "paper")["measured"].startswith("the seeds disagree: ")
@@ -145,42 +166,65 @@ def test_overfitting_is_judged_seed_by_seed():
 @pytest.mark.parametrize("seconds, expected", [(60.0, "reproduced"), (90.0, "undecided"), (400.0, "not reproduced")])
 def test_what_happened_between_two_evaluations_is_not_known(seconds, expected):
     """K = 1 is at its best after 100 s; the others have that at their first evaluation (or their second), and nobody knows since when."""
+
     def change(m, K, policy, entry):
         if m > 32:
-            entry["test_accuracy"] = 0.3 + 0.003 * entry["epoch"] if K == 1 else 0.2 if expected == "not reproduced" and entry["epoch"] < 2 else 0.65
+            entry["test_accuracy"] = (
+                0.3 + 0.003 * entry["epoch"]
+                if K == 1
+                else 0.2
+                if expected == "not reproduced" and entry["epoch"] < 2
+                else 0.65
+            )
 
-    records = as_the_paper_says(change, seconds={(m, K): 1.0 if K == 1 else seconds for m in (256, 512) for K in (1, 2, 5)})
+    records = as_the_paper_says(
+        change, seconds={(m, K): 1.0 if K == 1 else seconds for m in (256, 512) for K in (1, 2, 5)}
+    )
     assert verdict("faster", records) == expected
 
 
-@pytest.mark.parametrize("gain, verdict_of_one", [(0.05, "reproduced"), (0.008, "undecided"), (-0.03, "not reproduced")])
+@pytest.mark.parametrize(
+    "gain, verdict_of_one", [(0.05, "reproduced"), (0.008, "undecided"), (-0.03, "not reproduced")]
+)
 def test_one_run_decides_only_what_its_test_set_tells_apart(gain, verdict_of_one):
     """Two tests of 10 000 images at about 60 % differ by chance by up to 0.014 (two standard errors)."""
-    records = as_the_paper_says(lambda m, K, policy, entry: entry.update(test_accuracy=0.6 + gain * (K == 5)) if m == 512 else None)
+    records = as_the_paper_says(
+        lambda m, K, policy, entry: entry.update(test_accuracy=0.6 + gain * (K == 5)) if m == 512 else None
+    )
     measured = judge(BY_NAME["m512-winner"], records, "paper")
     assert measured["verdict"] == verdict_of_one and "(one run)" in measured["measured"], measured
     assert measured["measured"].startswith("the interval allows for both") == (verdict_of_one == "undecided")
 
 
-@pytest.mark.parametrize("gains, expected", [((0.006, 0.008, 0.007), "reproduced"), ((0.03, 0.0, -0.03), "undecided"), ((0.002, 0.0, 0.001), "not reproduced")])
+@pytest.mark.parametrize(
+    "gains, expected",
+    [((0.006, 0.008, 0.007), "reproduced"), ((0.03, 0.0, -0.03), "undecided"), ((0.002, 0.0, 0.001), "not reproduced")],
+)
 def test_several_seeds_are_judged_in_pairs(gains, expected):
     """Each seed has a level of its own, far more different than the gains: only within pairs are they seen."""
     records = []
     for seed, gain in enumerate(gains):
-        level = lambda m, K, policy, entry, s=seed, g=gain: entry.update(test_accuracy=0.5 + 0.05 * s + g * (K == 5)) if m == 512 else None
+        level = lambda m, K, policy, entry, s=seed, g=gain: (
+            entry.update(test_accuracy=0.5 + 0.05 * s + g * (K == 5)) if m == 512 else None
+        )
         records += as_the_paper_says(level, seed=seed)
     measured = judge(BY_NAME["m512-winner"], records, "paper")
     assert measured["verdict"] == expected and "(3 pairs of seeds)" in measured["measured"], measured
     unpaired = [r for r in records if r.cell.m != 512 or r.cell.seed == (0 if r.cell.K == 5 else 1)]
     two = [r for r in records if r.cell.seed < 2]
     assert judge(BY_NAME["m512-winner"], two, "paper")["verdict"] != "reproduced", "two pairs alone may agree by chance"
-    assert judge(BY_NAME["m512-winner"], unpaired, "paper")["measured"] == "no seed has both m = 512, K = 5 and m = 512, K = 1"
+    assert (
+        judge(BY_NAME["m512-winner"], unpaired, "paper")["measured"]
+        == "no seed has both m = 512, K = 5 and m = 512, K = 1"
+    )
 
 
 @pytest.mark.parametrize("accuracy, expected", [(0.63, "reproduced"), (0.62, "undecided"), (0.58, "not reproduced")])
 def test_a_loss_is_judged_by_the_tolerance_in_the_claim(accuracy, expected):
     """m = 32's best is 0.6445; of m = 256, K = 5 at most 0.02 less is claimed; the interval is 0.0136 wide to each side."""
-    records = as_the_paper_says(lambda m, K, policy, entry: entry.update(test_accuracy=accuracy) if (m, K) == (256, 5) else None)
+    records = as_the_paper_says(
+        lambda m, K, policy, entry: entry.update(test_accuracy=accuracy) if (m, K) == (256, 5) else None
+    )
     measured = judge(BY_NAME["competitive"], records, "paper")
     assert measured["verdict"] == expected and "at most 0.02 below" in BY_NAME["competitive"].text, measured
 
@@ -203,7 +247,10 @@ def test_seconds_of_different_machines_or_code_are_not_compared(other):
     records = as_the_paper_says()
     on(other, [r for r in records if r.cell.K == 5])
     for name in ("m32-ratio", "m256-time", "m32-same-time", "m32-overfitting-time", "m32-no-gain", "faster"):
-        assert judge(BY_NAME[name], records, "paper")["measured"] == "no seed has all of them on the same machine with the same code"
+        assert (
+            judge(BY_NAME[name], records, "paper")["measured"]
+            == "no seed has all of them on the same machine with the same code"
+        )
     assert verdict("m32-overfitting", records) == "reproduced", "epochs do not depend on the machine"
 
 
@@ -215,20 +262,31 @@ def test_seconds_are_paired_by_seed():
             for entry in record.history:
                 entry["load"] = 9.0
     assert verdict("m32-ratio", records) == "undecided"
-    assert "(mean of 2 runs)" in judge(BY_NAME["m32-ratio"], as_the_paper_says() + as_the_paper_says(seed=1), "paper")["measured"]
+    assert (
+        "(mean of 2 runs)"
+        in judge(BY_NAME["m32-ratio"], as_the_paper_says() + as_the_paper_says(seed=1), "paper")["measured"]
+    )
 
 
 def test_another_precision_is_not_mixed_in():
-    mixed = [r for r in as_the_paper_says() if r.cell.m == 32] + [r for r in as_the_paper_says(precision="tf32") if r.cell.m > 32]
+    mixed = [r for r in as_the_paper_says() if r.cell.m == 32] + [
+        r for r in as_the_paper_says(precision="tf32") if r.cell.m > 32
+    ]
     assert judge(BY_NAME["m256-overfitting"], mixed, "paper")["measured"] == "no record of m = 32, K = 5"
 
 
 def test_a_baseline_that_diverged_decides_nothing():
-    records = [make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K) == (256, 1) else r for r in as_the_paper_says()]
+    records = [
+        make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K) == (256, 1) else r for r in as_the_paper_says()
+    ]
     assert judge(BY_NAME["generalises"], records, "paper")["measured"] == "m = 256, K = 1 diverged"
     assert {verdict(name, records) for name in ("generalises", "faster", "m256-time")} == {"undecided"}
     assert verdict("final", records) == "not reproduced", "its final accuracy is not about 60 %"
-    seeds = [make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K, r.cell.seed) == (512, 5, 1) else r for s in (0, 1) for r in as_the_paper_says(seed=s)]
+    seeds = [
+        make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K, r.cell.seed) == (512, 5, 1) else r
+        for s in (0, 1)
+        for r in as_the_paper_says(seed=s)
+    ]
     assert judge(BY_NAME["m512-winner"], seeds, "paper") | {"claim": ""} == {
         "claim": "", "grid": "paper", "verdict": "not reproduced", "measured": "m = 512, K = 5 diverged with 1 of 2 seeds",
     }  # fmt: skip
@@ -257,8 +315,15 @@ def test_make_claims_needs_no_torch(project, tmp_path):
     shutil.copytree(project / "results", tmp_path / "results")
     (tmp_path / "README.md").write_text("a\n<!-- verdicts -->\n<!-- end -->\nb\n")
     arguments = [str(tmp_path / "results"), str(project / "grids"), str(tmp_path / "README.md")]
-    loaded_by(f"from persist.evidence.claims import main; import io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()): main({arguments!r})", without=("torch", "torchvision"))
-    assert (tmp_path / "README.md").read_text().startswith("a\n<!-- verdicts -->\n- grid `paper`: undecided: 21\n- grid `reduced`: ")
+    loaded_by(
+        f"from persist.evidence.claims import main; import io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()): main({arguments!r})",
+        without=("torch", "torchvision"),
+    )
+    assert (
+        (tmp_path / "README.md")
+        .read_text()
+        .startswith("a\n<!-- verdicts -->\n- grid `paper`: undecided: 21\n- grid `reduced`: ")
+    )
     (tmp_path / "README.md").write_text("no marks")
     with pytest.raises(SystemExit, match="no place marked"):
         main(arguments)

@@ -5,23 +5,32 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from helpers import make_record
 
 from persist import Cell
 from persist.evidence.compare import STUDENT, accuracy_gap, best_accuracy, describe_pairs, final_accuracy, mean_accuracy
-from helpers import make_record
 
 
 def runs(K, accuracies, **fields):
     """One run per seed, with that accuracy in its only epoch."""
-    return [make_record(Cell(m=32, K=K, seed=seed, epochs=1, **fields), accuracy=lambda e, a=a: a) for seed, a in accuracies.items()]
+    return [
+        make_record(Cell(m=32, K=K, seed=seed, epochs=1, **fields), accuracy=lambda e, a=a: a)
+        for seed, a in accuracies.items()
+    ]
 
 
 def test_one_run_each_has_the_standard_error_of_two_test_accuracies():
     gap = accuracy_gap(best_accuracy, runs(5, {0: 0.6445}), runs(1, {0: 0.6364}))
     assert gap.mean == pytest.approx(0.0081) and gap.pairs == 1 and describe_pairs(1) == "one run"
-    assert gap.margin == pytest.approx(2 * math.sqrt(0.6445 * 0.3555 / 10_000 + 0.6364 * 0.3636 / 10_000)) == pytest.approx(2 * 0.0068, abs=2e-4)
+    assert (
+        gap.margin
+        == pytest.approx(2 * math.sqrt(0.6445 * 0.3555 / 10_000 + 0.6364 * 0.3636 / 10_000))
+        == pytest.approx(2 * 0.0068, abs=2e-4)
+    )
     assert (gap.low, gap.high) == (gap.mean - gap.margin, gap.mean + gap.margin) and str(gap) == "+0.0081 ± 0.0136"
-    assert accuracy_gap(best_accuracy, runs(5, {0: 0.6}, test_size=100), runs(1, {0: 0.6}, test_size=100)).margin == pytest.approx(2 * math.sqrt(2 * 0.24 / 100))
+    assert accuracy_gap(
+        best_accuracy, runs(5, {0: 0.6}, test_size=100), runs(1, {0: 0.6}, test_size=100)
+    ).margin == pytest.approx(2 * math.sqrt(2 * 0.24 / 100))
 
 
 def test_two_pairs_that_agree_by_chance_are_no_surer_than_one():
@@ -47,7 +56,7 @@ def test_only_seeds_that_both_have_are_paired():
 
 
 def test_students_quantiles():
-    assert STUDENT == pytest.approx([scipy.stats.t.ppf(0.975, df) for df in range(1, len(STUDENT) + 1)], abs=1e-3)
+    assert pytest.approx([scipy.stats.t.ppf(0.975, df) for df in range(1, len(STUDENT) + 1)], abs=1e-3) == STUDENT
 
 
 def test_the_accuracies_of_a_run():

@@ -4,10 +4,27 @@ import random
 import matplotlib.image
 import numpy as np
 import pytest
+from helpers import make_record
 
 from persist import Cell
-from persist.evidence.figures import FIGURES, best, caption, draw_all, draw_figure, draw_record, figure_1, figure_4, mean_curve, other_figures, save_all, select, summary, stacked, timed, timed_by_figure
-from helpers import make_record
+from persist.evidence.figures import (
+    FIGURES,
+    best,
+    caption,
+    draw_all,
+    draw_figure,
+    draw_record,
+    figure_1,
+    figure_4,
+    mean_curve,
+    other_figures,
+    save_all,
+    select,
+    stacked,
+    summary,
+    timed,
+    timed_by_figure,
+)
 
 BASE = dict(dataset="digits", epochs=4, lr=0.1, reduction="mean")
 CELLS = [
@@ -18,7 +35,10 @@ RECORDS = [make_record(cell, seconds=1 + cell.m / 1000) for cell in CELLS]
 
 
 def text_of(figure):
-    texts = [figure.get_supxlabel(), *(t.get_text() for legend in figure.legends for t in (legend.get_title(), *legend.get_texts()))]
+    texts = [
+        figure.get_supxlabel(),
+        *(t.get_text() for legend in figure.legends for t in (legend.get_title(), *legend.get_texts())),
+    ]
     return "\n".join([*texts, *(ax.get_title() for ax in figure.axes)])
 
 
@@ -30,11 +50,19 @@ def curves_of(ax):
 COLOURS = {1: "#0072B2", 2: "#E69F00", 5: "#009E73"}
 
 
-@pytest.mark.parametrize("number, m, policy", [(1, 32, "constant"), (2, 256, "constant"), (3, 512, "constant"), (4, 32, "kmu"), (5, 512, "kmu")])
+@pytest.mark.parametrize(
+    "number, m, policy",
+    [(1, 32, "constant"), (2, 256, "constant"), (3, 512, "constant"), (4, 32, "kmu"), (5, 512, "kmu")],
+)
 def test_what_is_plotted_is_what_was_recorded(number, m, policy):
     shuffled = random.Random(0).sample(RECORDS, len(RECORDS))
     figure = draw_figure(number, shuffled)
-    panels = [("train_seconds", "test_accuracy"), ("epoch", "test_accuracy"), ("train_seconds", "test_loss"), ("epoch", "test_loss")]
+    panels = [
+        ("train_seconds", "test_accuracy"),
+        ("epoch", "test_accuracy"),
+        ("train_seconds", "test_loss"),
+        ("epoch", "test_loss"),
+    ]
     assert len(figure.axes) == 4
     for ax, (clock, quantity) in zip(figure.axes, panels):
         curves = curves_of(ax)
@@ -122,7 +150,12 @@ def seeds(K, threads=(1, 2, 2), loads=(9.0, 1.0, 1.0)):
     """Three runs, the best in epoch 2, 3 and 4; the first with other threads, and beside other work."""
     runs = []
     for seed, (n, load) in enumerate(zip(threads, loads)):
-        run = make_record(Cell(m=32, K=K, seed=seed, **BASE), load=load, seconds=5.0 - seed, accuracy=lambda e, s=seed: 0.5 - 0.1 * s - 0.01 * abs(e - 2 - s))
+        run = make_record(
+            Cell(m=32, K=K, seed=seed, **BASE),
+            load=load,
+            seconds=5.0 - seed,
+            accuracy=lambda e, s=seed: 0.5 - 0.1 * s - 0.01 * abs(e - 2 - s),
+        )
         run.environment["threads"] = n
         runs.append(run)
     return runs
@@ -144,7 +177,10 @@ def test_in_a_table_the_seconds_of_each_m_are_of_one_machine():
     """As of a cluster's cells, each on another node."""
     here, there = make_record(Cell(m=32, **BASE)), make_record(Cell(m=512, **BASE))
     there.environment["device"] = "Another GPU"
-    assert timed_by_figure({0: [here], 1: [there]}) == {0: [here], 1: [there]} and timed({0: [here], 1: [there]}) == {0: [], 1: [there]}
+    assert timed_by_figure({0: [here], 1: [there]}) == {0: [here], 1: [there]} and timed({0: [here], 1: [there]}) == {
+        0: [],
+        1: [there],
+    }
 
 
 def test_a_panel_over_seconds_says_which_runs_it_shows():
@@ -155,7 +191,9 @@ def test_a_panel_over_seconds_says_which_runs_it_shows():
     assert figure.axes[0].get_title() == "4 of 6 runs: Some GPU" and figure.axes[1].get_title() == ""
     # the circle: at the best epoch of the mean of all three, on the mean that the panel shows
     assert best(seeds(1)) == (pytest.approx(0.4 - 0.01 * 2 / 3), 3)
-    circles = [[line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "o"][0] for ax in figure.axes[:2]]
+    circles = [
+        [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "o"][0] for ax in figure.axes[:2]
+    ]
     assert circles == [[pytest.approx(3 * 3.5), pytest.approx(0.345)], [3, pytest.approx(0.4 - 0.01 * 2 / 3)]]
     assert "K = 1: best of the mean 0.3933 at epoch 3, 10 s" in text_of(figure)
     busy = figure_1([*seeds(1), *seeds(5)[:1]])
@@ -163,8 +201,13 @@ def test_a_panel_over_seconds_says_which_runs_it_shows():
 
 
 def test_pictures_are_the_same_for_the_same_records(tmp_path):
-    first, second = save_all(draw_all(RECORDS), tmp_path / "a"), save_all(draw_all(list(reversed(RECORDS))), tmp_path / "b")
-    assert [p.name for p in first] == [f"{name}.{s}" for name in (*(f"figure{n}" for n in FIGURES), "m256-kmu") for s in ("png", "svg")]
+    first, second = (
+        save_all(draw_all(RECORDS), tmp_path / "a"),
+        save_all(draw_all(list(reversed(RECORDS))), tmp_path / "b"),
+    )
+    assert [p.name for p in first] == [
+        f"{name}.{s}" for name in (*(f"figure{n}" for n in FIGURES), "m256-kmu") for s in ("png", "svg")
+    ]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second))
     picture = matplotlib.image.imread(first[0])
     assert picture.shape[0] > 900 and picture.shape[1] > 1200 and picture[..., :3].std() > 0.05
@@ -172,8 +215,19 @@ def test_pictures_are_the_same_for_the_same_records(tmp_path):
 
 def test_nothing_runs_over_the_edge(tmp_path):
     """The longest caption and legend stay within the picture."""
-    cell = dict(train_size=10_240, test_size=5_000, width=0.25, padding="alexnet", reduction="mean", lr=0.0125, epochs=100, hidden_layers=2)
-    records = [make_record(Cell(m=512, K=K, seed=seed, **cell), seconds=1234.5, load=9.0) for K in (1, 2, 5) for seed in (0, 1)]
+    cell = dict(
+        train_size=10_240,
+        test_size=5_000,
+        width=0.25,
+        padding="alexnet",
+        reduction="mean",
+        lr=0.0125,
+        epochs=100,
+        hidden_layers=2,
+    )
+    records = [
+        make_record(Cell(m=512, K=K, seed=seed, **cell), seconds=1234.5, load=9.0) for K in (1, 2, 5) for seed in (0, 1)
+    ]
     for record in records:
         record.environment.update(device="NVIDIA GeForce GTX 1080 Ti", threads=64 if record.cell.seed else 32)
     for shape in (lambda figure: figure, stacked):
@@ -181,7 +235,12 @@ def test_nothing_runs_over_the_edge(tmp_path):
         figure.draw_without_rendering()
         width, height = figure.canvas.get_width_height()
         assert "3 of 6 runs: NVIDIA" in figure.axes[0].get_title()
-        for artist in (figure._supxlabel, *figure.legends, *(ax.yaxis.label for ax in figure.axes), figure.axes[0].title):
+        for artist in (
+            figure._supxlabel,
+            *figure.legends,
+            *(ax.yaxis.label for ax in figure.axes),
+            figure.axes[0].title,
+        ):
             box = artist.get_window_extent()
             assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, artist
 
@@ -193,10 +252,16 @@ def test_stacked_panels_show_the_same_and_stay_within_the_picture():
     assert height > 3 * width
     boxes = [ax.get_tightbbox() for ax in figure.axes]
     assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:])), "one below the other"
-    for box in (*boxes, figure._supxlabel.get_window_extent(), *(legend.get_window_extent() for legend in figure.legends)):
+    for box in (
+        *boxes,
+        figure._supxlabel.get_window_extent(),
+        *(legend.get_window_extent() for legend in figure.legends),
+    ):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
     for ax, same in zip(figure.axes, wide.axes):
-        assert {color: points.tolist() for color, points in curves_of(ax).items()} == {color: points.tolist() for color, points in curves_of(same).items()}
+        assert {color: points.tolist() for color, points in curves_of(ax).items()} == {
+            color: points.tolist() for color, points in curves_of(same).items()
+        }
     assert [(ax.get_xlabel(), ax.get_ylabel()[:3]) for ax in figure.axes] == [
         ("training time in seconds", "top"), ("epochs", "top"), ("training time in seconds", "los"), ("epochs", "los"),
     ]  # fmt: skip
@@ -220,13 +285,32 @@ def test_summary_has_a_row_per_cell():
     assert len(table) == 15
     row = table[(table.m == 512) & (table.K == 5) & (table.policy == "kmu")].iloc[0]
     record = next(r for r in RECORDS if (r.cell.m, r.cell.K, r.cell.lr_policy) == (512, 5, "kmu"))
-    assert row["final accuracy"] == pytest.approx(record.history[-1]["test_accuracy"], abs=5e-5) and row["gradients"] == 4 * 5 * 1437
+    assert (
+        row["final accuracy"] == pytest.approx(record.history[-1]["test_accuracy"], abs=5e-5)
+        and row["gradients"] == 4 * 5 * 1437
+    )
     assert len(summary([make_record(CELLS[0], diverged_at=1)])) == 1
     two = [make_record(dataclasses.replace(CELLS[0], precision=p, epochs=e)) for p, e in (("fp32", 2), ("tf32", 3))]
     assert list(summary(two)["precision"]) == ["fp32", "tf32"] and list(summary(two)["epochs"]) == [2, 3]
-    seeds = [make_record(dataclasses.replace(CELLS[0], seed=s), accuracy=lambda e, s=s: 0.5 + 0.1 * s, seconds=s + 1, diverged_at=3 if s == 2 else None) for s in range(3)]
+    seeds = [
+        make_record(
+            dataclasses.replace(CELLS[0], seed=s),
+            accuracy=lambda e, s=s: 0.5 + 0.1 * s,
+            seconds=s + 1,
+            diverged_at=3 if s == 2 else None,
+        )
+        for s in range(3)
+    ]
     [row] = summary(seeds[:2]).to_dict("records")
-    assert (row["seeds"], row["status"], row["best accuracy"], row["final accuracy"], row["seconds"]) == (2, "finished", 0.55, 0.55, 6.0)
+    assert (row["seeds"], row["status"], row["best accuracy"], row["final accuracy"], row["seconds"]) == (
+        2,
+        "finished",
+        0.55,
+        0.55,
+        6.0,
+    )
     [row] = summary(seeds).to_dict("records")
-    assert (row["seeds"], row["status"], row["best accuracy"]) == (3, "1 of 3 diverged", None), "no mean of those that are left"
+    assert (row["seeds"], row["status"], row["best accuracy"]) == (3, "1 of 3 diverged", None), (
+        "no mean of those that are left"
+    )
     assert row["final accuracy"] is None

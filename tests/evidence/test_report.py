@@ -22,12 +22,19 @@ def attributes(page, tag, name):
 
 def test_nothing_is_loaded_from_elsewhere(page):
     assert "<script" not in page and "@import" not in page and "<iframe" not in page
-    assert all(uri.startswith("data:") for tag in ("img", "link", "source", "video", "audio", "embed", "object") for name in ("src", "href", "srcset") for uri in attributes(page, tag, name))
+    assert all(
+        uri.startswith("data:")
+        for tag in ("img", "link", "source", "video", "audio", "embed", "object")
+        for name in ("src", "href", "srcset")
+        for uri in attributes(page, tag, name)
+    )
     assert not re.findall(r"url\((?!#)", page.split("</style>")[0])
     links = attributes(page, "a", "href")
     ids = re.findall(r'\sid="([^"]+)"', page)
     assert len(ids) == len(set(ids)), "an id is there once"
-    assert {link for link in links if not link.startswith("https://")} <= {f"#{name}" for name in ids}, "what links within the page is there"
+    assert {link for link in links if not link.startswith("https://")} <= {f"#{name}" for name in ids}, (
+        "what links within the page is there"
+    )
 
 
 def test_every_picture_has_words_of_its_own(page, project):
@@ -41,7 +48,13 @@ def test_every_picture_has_words_of_its_own(page, project):
 def test_the_words_are_those_of_the_picture(project):
     text = alt_text((project / "figures" / "reduced" / "figure1.svg").read_text())
     assert text.startswith("Figure 1: m = 32, learning rate µ. ")
-    for part in ("K = 5: best of the mean 0.", "top-1 accuracy on the test set", "epochs.", "6 of 9 runs: ", "CIFAR-10: trained on a fixed 10240"):
+    for part in (
+        "K = 5: best of the mean 0.",
+        "top-1 accuracy on the test set",
+        "epochs.",
+        "6 of 9 runs: ",
+        "CIFAR-10: trained on a fixed 10240",
+    ):
         assert part in text
     assert "0.4." not in text.split() and " 120." not in text, "without the numbers at the axes"
 
@@ -62,7 +75,9 @@ def test_a_project_without_measurements_or_records_says_so(project, tmp_path):
     page = build(tmp_path)
     assert "Not measured yet" in page and page.count("No grid is recorded yet") == 2
     # the table of the README is shown only with measurements behind it
-    readme.write_text("<!-- speed -->\n| K | s |\n| --- | --- |\n| 5 | 1.23 |\n\n![Gradients per second](figures/bench/cpu-bars.png)\n<!-- end -->\n")
+    readme.write_text(
+        "<!-- speed -->\n| K | s |\n| --- | --- |\n| 5 | 1.23 |\n\n![Gradients per second](figures/bench/cpu-bars.png)\n<!-- end -->\n"
+    )
     assert "Not measured yet" in build(tmp_path)
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
     (tmp_path / "benchmarks" / "results" / "cpu.json").write_text("{}")
@@ -96,11 +111,18 @@ def test_what_is_no_notebook_is_named(tmp_path, content):
 
 def test_the_table_of_a_grid_is_that_of_its_notebook(page, project):
     """Not one learning rate under several, nor test accuracy over the held-out images."""
+
     def part(name):
-        return html.unescape(re.sub(r"<[^>]+>", " ", page.split(f"<summary>{name}: in numbers</summary>")[1].split("</details>")[0]))
+        return html.unescape(
+            re.sub(r"<[^>]+>", " ", page.split(f"<summary>{name}: in numbers</summary>")[1].split("</details>")[0])
+        )
 
     sweep, controls = part("reduced-sweep"), part("reduced-controls")
-    assert "held-out accuracy" in sweep and "test accuracy" not in sweep and "µ = " not in sweep.replace("chosen: µ = ", "")
+    assert (
+        "held-out accuracy" in sweep
+        and "test accuracy" not in sweep
+        and "µ = " not in sweep.replace("chosen: µ = ", "")
+    )
     assert "K = 1 with 5µ" in controls and "of the other" in controls
 
 

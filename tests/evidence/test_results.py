@@ -1,12 +1,22 @@
 """The recorded evidence in results/, and what is drawn from it."""
 
 import pytest
+from persist.draw import figures_of
 
 from persist import load_grid, load_records
-from persist.draw import figures_of
 from persist.evidence.figures import save_all
 
-GRIDS = ("preview", "reduced", "preview-sweep", "reduced-sweep", "reduced-sweep-mean", "readings-start", "reduced-controls", "preview-precision", "reduced-precision")
+GRIDS = (
+    "preview",
+    "reduced",
+    "preview-sweep",
+    "reduced-sweep",
+    "reduced-sweep-mean",
+    "readings-start",
+    "reduced-controls",
+    "preview-precision",
+    "reduced-precision",
+)
 
 
 @pytest.mark.parametrize("name", GRIDS)

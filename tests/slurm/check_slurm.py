@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 import torch
-
-from persist import load_grid, load_records, train
 from helpers import numbers
 from workshop import make_workshop, processes_in, wait_for
+
+from persist import load_grid, load_records, train
 
 PATIENCE = 1800  # seconds; every job starts Python three times, and a busy machine is slow
 
@@ -25,13 +25,21 @@ def readme_command(project, grid) -> str:
 
 def start(project, folder, grid, **environment):
     return subprocess.Popen(
-        readme_command(project, grid), shell=True, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+        readme_command(project, grid),
+        shell=True,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
     )
 
 
 def jobs(folder) -> dict[str, str]:
     """Job id -> its comment, which has the name of its cell, of the jobs sent from this folder and no others."""
-    lines = subprocess.run(["squeue", "--noheader", "--format", "%i|%Z|%k"], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(
+        ["squeue", "--noheader", "--format", "%i|%Z|%k"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     return {job: comment for job, where, comment in (line.split("|", 2) for line in lines) if where == str(folder)}
 
 
@@ -48,7 +56,9 @@ def test_the_smoke_grid_from_nothing_through_sbatch(project, workshop):
     assert engine.returncode == 0, output
     assert output.count("has been submitted with SLURM jobid") == 15 and "17 of 17 steps (100%) done" in output
     records = load_records(workshop / "runs/smoke")
-    assert {record.cell for record in records} == set(load_grid(project / "grids/smoke.yaml").cells) and len(records) == 15
+    assert {record.cell for record in records} == set(load_grid(project / "grids/smoke.yaml").cells) and len(
+        records
+    ) == 15
     assert {record.environment["threads"] for record in records} == {1}, "the cores of profiles/slurm"
     assert len(list((workshop / "runs/smoke").glob("figure*.png"))) == 5
 
@@ -57,7 +67,9 @@ def test_a_failing_cell_and_one_killed_by_scancel(project, workshop):
     """The others finish, the error is shown, and the same command picks the killed one up where it was."""
     base = "{dataset: digits, train_size: 640, test_size: 20, width: 0.03, padding: alexnet, epochs: 2, lr: 0.01}"
     cells = "[{m: 32, K: 1}, {m: 64, K: 2, epochs: 100}, {m: 32, K: 1, dataset: cifar10}]"
-    (workshop / "grids/trouble.yaml").write_text(f"base: {base}\nresources: {{gpu: 0, mem_mb: 2000, runtime: 10}}\ncells: {cells}\n")
+    (workshop / "grids/trouble.yaml").write_text(
+        f"base: {base}\nresources: {{gpu: 0, mem_mb: 2000, runtime: 10}}\ncells: {cells}\n"
+    )
     good, killed, failing = load_grid(workshop / "grids/trouble.yaml").cells
     (workshop / "cifar/cifar-10-batches-py").mkdir(parents=True)  # an empty one: damaged
     runs, environment = workshop / "runs/trouble", {"PERSIST_DATA": "cifar", "PERSIST_CHECKPOINT_EVERY": "0"}

@@ -31,7 +31,9 @@ def test_a_bad_value_is_refused_by_name(name, value):
         Cell(**{"m": 32, name: value})
     message = str(error.value)
     assert name in message and repr(value) in message
-    assert any(word in message for word in ("must be an int from", "must be one of", "must be a ")), "it says what is allowed"
+    assert any(word in message for word in ("must be an int from", "must be one of", "must be a ")), (
+        "it says what is allowed"
+    )
 
 
 anything = st.one_of(
@@ -76,7 +78,14 @@ def test_heldout_needs_images_that_are_left():
 
 def test_defaults_are_the_papers():
     cell = Cell(m=32)
-    assert (cell.K, cell.lr, cell.momentum, cell.epochs, cell.dataset, cell.reduction) == (1, 0.001, 0.5, 100, "cifar10", "sum")
+    assert (cell.K, cell.lr, cell.momentum, cell.epochs, cell.dataset, cell.reduction) == (
+        1,
+        0.001,
+        0.5,
+        100,
+        "cifar10",
+        "sum",
+    )
     assert (cell.train_size, cell.width, cell.lr_policy, cell.precision) == (None, 1.0, "constant", "fp32")
     assert (cell.examples, cell.test_examples, cell.minibatches) == (50_000, 10_000, 1563)
     assert Cell(m=32, drop_last=True).minibatches == 1562 and Cell(m=32, drop_last=True).examples == 49_984
@@ -118,7 +127,17 @@ def test_names_are_equal_only_for_equal_cells_and_stay_in_their_folder(a, b):
 
 def test_equal_numbers_have_one_name():
     assert Cell(m=32, lr=1, momentum=0).name == Cell(m=32, lr=1.0, momentum=-0.0).name
-    assert len({Cell(m=32, **{f.name: v}).name for f in dataclasses.fields(Cell) for v in CHOICES.get(f.name, ()) if f.name != "evaluate_on"}) > 10
+    assert (
+        len(
+            {
+                Cell(m=32, **{f.name: v}).name
+                for f in dataclasses.fields(Cell)
+                for v in CHOICES.get(f.name, ())
+                if f.name != "evaluate_on"
+            }
+        )
+        > 10
+    )
 
 
 def test_unknown_and_missing_fields_are_refused():
@@ -144,7 +163,11 @@ def test_a_grid_is_every_combination(tmp_path):
     ]  # fmt: skip
     assert read.notebook == "notebooks/figures.ipynb" and all(c.epochs == 2 for c in read.cells)
     assert read.resources == {"gpu": 1, "mem_mb": 8000, "runtime": 240}
-    assert grid(tmp_path, GOOD + "resources: {gpu: 0, runtime: 5}\n").resources == {"gpu": 0, "mem_mb": 8000, "runtime": 5}
+    assert grid(tmp_path, GOOD + "resources: {gpu: 0, runtime: 5}\n").resources == {
+        "gpu": 0,
+        "mem_mb": 8000,
+        "runtime": 5,
+    }
 
 
 @pytest.mark.parametrize(
@@ -199,7 +222,10 @@ def test_the_projects_grids(project):
     assert {c.seed for c in grids["reduced"].cells} == {0, 1, 2}
     for name in ("preview", "reduced"):
         assert all(c.epochs * c.minibatches >= 200 for c in grids[name].cells if c.m == 512 and c.K == 1)
-    assert all(c.train_size is None and c.epochs == 100 and c.dataset == "cifar10" and c.width == 1 for c in grids["paper"].cells)
+    assert all(
+        c.train_size is None and c.epochs == 100 and c.dataset == "cifar10" and c.width == 1
+        for c in grids["paper"].cells
+    )
 
 
 def test_sizes_are_those_of_the_data_sets():

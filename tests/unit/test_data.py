@@ -29,10 +29,15 @@ def test_digits_are_scikit_learns():
 
 
 def test_the_split_and_the_subsets_are_fixed():
-    whole, part = load(Cell(m=1, dataset="digits")), load(Cell(m=1, dataset="digits", train_size=100, test_size=50, seed=9))
+    whole, part = (
+        load(Cell(m=1, dataset="digits")),
+        load(Cell(m=1, dataset="digits", train_size=100, test_size=50, seed=9)),
+    )
     assert part.sha256 == whole.sha256
     larger = load(Cell(m=1, dataset="digits", train_size=101, test_size=51))
-    assert (part.train.images == larger.train.images[:100]).all() and (part.test.labels == larger.test.labels[:50]).all()
+    assert (part.train.images == larger.train.images[:100]).all() and (
+        part.test.labels == larger.test.labels[:50]
+    ).all()
     assert digest(part.train.images) == digest(load(Cell(m=1, dataset="digits", train_size=100)).train.images)
 
 
@@ -78,7 +83,9 @@ def test_both_pipelines_give_the_same_minibatches_bitwise(scaling, workers):
         assert len(a) == len(b) == len(resident.epoch(epoch)) == len(loader.epoch(epoch)) == 3
         for (x, y), (u, v) in zip(a, b):
             assert torch.equal(x, u) and torch.equal(y, v)
-            assert x.is_contiguous(memory_format=torch.channels_last) and u.is_contiguous(memory_format=torch.channels_last)
+            assert x.is_contiguous(memory_format=torch.channels_last) and u.is_contiguous(
+                memory_format=torch.channels_last
+            )
 
 
 def test_scalings_by_hand():
@@ -106,7 +113,9 @@ def test_channel_statistics_of_digits():
 def test_the_real_cifar10(cifar10_root):
     data = load(Cell(m=1), cifar10_root)
     assert data.train.images.shape == (50_000, 32, 32, 3) and data.test.images.shape == (10_000, 32, 32, 3)
-    assert np.bincount(data.train.labels).tolist() == [5000] * 10 and np.bincount(data.test.labels).tolist() == [1000] * 10
+    assert (
+        np.bincount(data.train.labels).tolist() == [5000] * 10 and np.bincount(data.test.labels).tolist() == [1000] * 10
+    )
     assert_channel_statistics("cifar10", data.train.images)
 
 

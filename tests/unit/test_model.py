@@ -11,7 +11,9 @@ def layers(model, kind):
     return [layer for layer in model if isinstance(layer, kind)]
 
 
-@pytest.mark.parametrize("padding, paddings, features", [("same", (5, 2, 1, 1, 1), 4 * 4 * 256), ("alexnet", (2, 2, 1, 1, 1), 3 * 3 * 256)])
+@pytest.mark.parametrize(
+    "padding, paddings, features", [("same", (5, 2, 1, 1, 1), 4 * 4 * 256), ("alexnet", (2, 2, 1, 1, 1), 3 * 3 * 256)]
+)
 def test_the_network_is_the_papers(padding, paddings, features):
     model = ReducedAlexNet(padding=padding)
     convolutions, linear = layers(model, nn.Conv2d), layers(model, nn.Linear)
@@ -64,7 +66,11 @@ def test_bytes_of_an_iteration_are_those_of_the_tensors(fields):
     model(torch.zeros(7, 3, 32, 32))
     weights = sum(p.numel() for p in model.parameters())
     expected = {size: 32 * weights + size * (5 * sum(outputs) + 2 * 7 * 3 * 32 * 32) for size in (4, 2)}
-    assert bytes_per_iteration(Cell(m=7, **fields)) == bytes_per_iteration(Cell(m=7, K=5, precision="tf32", **fields)) == expected[4]
+    assert (
+        bytes_per_iteration(Cell(m=7, **fields))
+        == bytes_per_iteration(Cell(m=7, K=5, precision="tf32", **fields))
+        == expected[4]
+    )
     assert bytes_per_iteration(Cell(m=7, precision="bf16", **fields)) == expected[2]
 
 

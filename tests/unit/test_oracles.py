@@ -6,13 +6,13 @@ import io
 import numpy as np
 import pytest
 import torch
+from test_convolution import library_network
 from torch.nn.functional import cross_entropy
 
 from persist import Cell, train
 from persist import data as datasets
 from persist.model import build_model
 from persist.training import build_optimizer, sgd_step
-from test_convolution import library_network
 
 SMALL = dict(dataset="digits", train_size=200, test_size=50, width=0.05, epochs=2, lr=0.001)
 
@@ -31,7 +31,9 @@ def plain_sgd(cell, epochs_of_batches, memory_format=torch.channels_last, networ
     for batches in epochs_of_batches:
         for i in batches:
             optimizer.zero_grad()
-            cross_entropy(model(images[i].contiguous(memory_format=memory_format)), labels[i], reduction=cell.reduction).backward()
+            cross_entropy(
+                model(images[i].contiguous(memory_format=memory_format)), labels[i], reduction=cell.reduction
+            ).backward()
             optimizer.step()
     return model
 
@@ -45,7 +47,10 @@ def our_weights(cell, folder):
 
 
 def batches(cell):
-    return [[torch.from_numpy(i) for i in datasets.minibatch_indices(cell, e, cell.train_size)] for e in range(1, cell.epochs + 1)]
+    return [
+        [torch.from_numpy(i) for i in datasets.minibatch_indices(cell, e, cell.train_size)]
+        for e in range(1, cell.epochs + 1)
+    ]
 
 
 def assert_same_weights(a, b, **tolerance):
@@ -112,7 +117,14 @@ def test_with_the_whole_training_set_as_minibatch_persistency_is_more_epochs(tmp
 @pytest.mark.parametrize("lr_policy", ["constant", "kmu"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_momentum_and_rates_are_the_formula_in_float64(reduction, lr_policy, momentum_form):
-    cell = Cell(m=10, K=3, reduction=reduction, lr_policy=lr_policy, momentum_form=momentum_form, **{**SMALL, "epochs": 1, "momentum": 0.9})
+    cell = Cell(
+        m=10,
+        K=3,
+        reduction=reduction,
+        lr_policy=lr_policy,
+        momentum_form=momentum_form,
+        **{**SMALL, "epochs": 1, "momentum": 0.9},
+    )
     images, labels = (t[:20] for t in images_and_labels(cell, torch.channels_last))
     model = build_model(cell).double()
     weights = [p.detach().clone() for p in model.parameters()]

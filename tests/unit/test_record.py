@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from helpers import make_record
 
 from persist import Cell, Record, load_records
 from persist.record import RecordError, copy_records, load_grid_records, main, to_table
-from helpers import make_record
 
 CELL = Cell(m=32, K=2, dataset="digits", epochs=3)
 
@@ -86,9 +86,19 @@ def edit_history(index, **changes):
         (lambda f: f.pop("sha256"), "it has no sha256: an older version saved it, or it was changed since"),
         (edit(sha256=None), "it has no sha256"),
         *(
-            (lambda f, key=key, value=value: f["environment"].update({key: value}), f"{key} of its environment must be {allowed}, not {value!r}")
-            for key, value, allowed in (("threads", "two", "an int >= 1"), ("threads", 0, "an int >= 1"), ("threads", True, "an int >= 1"), ("cuda", 13.0, "a text, or null on the CPU"),
-                                        ("device", None, "a text"), ("torch", None, "a text"), ("data_sha256", 0, "a text"))
+            (
+                lambda f, key=key, value=value: f["environment"].update({key: value}),
+                f"{key} of its environment must be {allowed}, not {value!r}",
+            )
+            for key, value, allowed in (
+                ("threads", "two", "an int >= 1"),
+                ("threads", 0, "an int >= 1"),
+                ("threads", True, "an int >= 1"),
+                ("cuda", 13.0, "a text, or null on the CPU"),
+                ("device", None, "a text"),
+                ("torch", None, "a text"),
+                ("data_sha256", 0, "a text"),
+            )
         ),
     ],
 )
@@ -101,7 +111,9 @@ def test_an_edited_record_is_refused_by_file_and_reason(tmp_path, damage, messag
         with pytest.raises(RecordError) as error:
             load(path)
         assert path.name in str(error.value) and message in str(error.value)
-        assert str(error.value).endswith("Put the file back as it was, or delete it and train its cell again"), "it says what to do"
+        assert str(error.value).endswith("Put the file back as it was, or delete it and train its cell again"), (
+            "it says what to do"
+        )
 
 
 def test_another_layout_of_the_same_json_is_the_same_record(tmp_path):
@@ -180,7 +192,9 @@ def test_only_the_cells_asked_for_are_loaded(tmp_path):
 
 def test_of_the_grid_beside_only_its_cells_are_loaded(tmp_path):
     (tmp_path / "some.yaml").write_text("base: {dataset: digits}\nbeside: other\ncells: [{m: 32, K: 2, epochs: 3}]\n")
-    (tmp_path / "other.yaml").write_text("base: {dataset: digits}\ncells: [{m: 64, epochs: 1}, {m: 32, K: 2, epochs: 3}]\n")
+    (tmp_path / "other.yaml").write_text(
+        "base: {dataset: digits}\ncells: [{m: 64, epochs: 1}, {m: 32, K: 2, epochs: 3}]\n"
+    )
     saved(tmp_path / "some")
     assert load_grid_records(tmp_path, tmp_path, "some") == ([make_record(CELL)], []), "it was never run"
     beside = make_record(Cell(m=64, dataset="digits", epochs=1))

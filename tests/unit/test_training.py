@@ -5,18 +5,27 @@ import sys
 
 import pytest
 import torch
+from helpers import numbers
 
 from persist import Cell, Record, train
 from persist import checkpoint as checkpoints
 from persist import device as devices
-from persist.record import CLOCKS
 from persist.device import resolve_device
-from helpers import numbers
+from persist.record import CLOCKS
 
 SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.05, lr=0.05, epochs=3)
 
 
-@pytest.mark.parametrize("changes", [{}, {"K": 3, "lr_policy": "kmu"}, {"stride": 1, "padding": "alexnet"}, {"pipeline": "loader"}, {"momentum_form": "classical", "K": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"K": 3, "lr_policy": "kmu"},
+        {"stride": 1, "padding": "alexnet"},
+        {"pipeline": "loader"},
+        {"momentum_form": "classical", "K": 2},
+    ],
+)
 def test_two_runs_of_a_cell_give_the_same_record_but_for_times(changes):
     cell = dataclasses.replace(SMALL, **changes)
     first = train(cell)
@@ -135,7 +144,16 @@ def interrupt_after(epochs):
     return on_epoch
 
 
-@pytest.mark.parametrize("changes", [{}, {"K": 2, "lr_policy": "kmu"}, {"momentum_form": "classical"}, {"K": 2, "reuse": "fresh"}, {"K": 2, "reuse": "spaced"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"K": 2, "lr_policy": "kmu"},
+        {"momentum_form": "classical"},
+        {"K": 2, "reuse": "fresh"},
+        {"K": 2, "reuse": "spaced"},
+    ],
+)
 def test_a_resumed_run_is_bitwise_an_unbroken_one(tmp_path, changes):
     cell, path = dataclasses.replace(SMALL, epochs=5, **changes), tmp_path / "checkpoint.pt"
     for epochs in (2, 3):
@@ -165,7 +183,12 @@ def test_a_resumed_run_is_bitwise_an_unbroken_one(tmp_path, changes):
 def test_a_checkpoint_that_does_not_fit_is_not_used(tmp_path, monkeypatch, damage, message):
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(Interrupted):
-        train(dataclasses.replace(SMALL, seed=int(damage == "another cell")), checkpoint=path, checkpoint_every=0, on_epoch=interrupt_after(2))
+        train(
+            dataclasses.replace(SMALL, seed=int(damage == "another cell")),
+            checkpoint=path,
+            checkpoint_every=0,
+            on_epoch=interrupt_after(2),
+        )
     content = bytearray(path.read_bytes())
     if damage == "another code":
         monkeypatch.setattr(checkpoints, "CODE", "changed")
