@@ -1,0 +1,88 @@
+"""Which records belong together: the runs of one configuration, of one curve, of one figure; their mean curve."""
+
+import dataclasses
+import statistics
+
+from persist.cell import Cell
+from persist.record import Record
+
+PAPER_K = (1, 2, 5)
+MEASURED = ("seconds", "train_loss", "test_loss", "test_accuracy")
+
+
+def by_cell(records: list[Record]) -> list[list[Record]]:
+    """The records of each configuration, all of its seeds together, in the order of the tables."""
+    found = {}
+    for record in sorted(records, key=lambda r: (r.cell.lr_policy, r.cell.m, r.cell.K, r.cell.name)):
+        found.setdefault(dataclasses.replace(record.cell, seed=0), []).append(record)
+    return list(found.values())
+
+
+def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]]:
+    """K -> the records of one figure, one per seed; an empty list for a K of the paper that has none.
+
+    K = 1 is the same for both policies. Where records differ in more than K and the seed, the setting with the most
+    values of K is drawn, of equals the one whose name sorts first.
+    """
+    settings = {}
+    for record in sorted(records, key=lambda r: r.cell.name):
+        cell = record.cell
+        if cell.m == m and (cell.lr_policy == policy or (cell.K == 1 and cell.lr_policy == "constant")):
+            setting = dataclasses.replace(cell, K=1, seed=0, lr_policy=policy)
+            settings.setdefault(setting, {}).setdefault(cell.K, []).append(record)
+    chosen = max(settings.values(), key=len, default={})
+    return {K: chosen.get(K, []) for K in sorted({*PAPER_K, *chosen})}
+
+
+def varying(records: list[Record]) -> list[str]:
+    """The fields of Cell, but for m, K, policy and seed, in which the records differ: what a table must tell."""
+    cells = [record.cell.as_dict() for record in records]
+    fields = [name for name in Cell.fields() if name not in ("m", "K", "lr_policy", "seed")]
+    return [name for name in fields if len({cell[name] for cell in cells}) > 1]
+
+
+def of_one_core(record: Record) -> bool:
+    """Whether its seconds are those of one core: the CPU time of its one thread, whatever else the machine did."""
+    where = record.environment
+    return where["cuda"] is None and where["threads"] == 1 and record.cell.pipeline == "resident"
+
+
+def seconds(record: Record, entry: dict) -> float:
+    """Of training, without evaluation: of one core where the run had one thread on a CPU, else by the clock."""
+    return entry["cpu_seconds" if of_one_core(record) else "train_seconds"]
+
+
+def points(record: Record) -> list[dict]:
+    """Its history with `seconds`."""
+    return [{**entry, "seconds": seconds(record, entry)} for entry in record.history]
+
+
+def timed(curves: dict[object, list[Record]]) -> dict[object, list[Record]]:
+    """The same curves with those runs alone whose seconds can be compared: of one kind of device, as many threads and
+    the same torch. Of several devices the one with the most curves."""
+
+    def machine(run):
+        return run.environment["device"], run.environment["threads"], run.environment["torch"], of_one_core(run)
+
+    machines = sorted({machine(run) for runs in curves.values() for run in runs})
+    found = [{key: [run for run in runs if machine(run) == one] for key, runs in curves.items()} for one in machines]
+    return max(found, key=lambda found: (sum(map(bool, found.values())), sum(map(len, found.values()))), default=curves)
+
+
+def mean_curve(runs: list[Record]) -> list[dict]:
+    """The mean of the runs evaluation by evaluation, as far as all of them go; None where one of them is."""
+    counters = ("epoch", "iterations", "samples", "gradients")
+
+    def mean(values):
+        return None if any(value is None for value in values) else statistics.fmean(values)
+
+    return [
+        {name: entries[0][name] for name in counters} | {name: mean([e[name] for e in entries]) for name in MEASURED}
+        for entries in zip(*map(points, runs))
+    ]
+
+
+def best(runs: list[Record]) -> dict | None:
+    """The point of the mean curve with the best test accuracy, the first of equals; None where none has an accuracy."""
+    found = [point for point in mean_curve(runs) if point["test_accuracy"] is not None]
+    return max(found, key=lambda point: point["test_accuracy"], default=None)
