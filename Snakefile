@@ -1,8 +1,9 @@
-"""Which notebook makes which file. One papermill run per cell of a grid, then the notebook that reads the records.
+"""Which notebook makes which file: from a run to a figure, and from the records to the published pages.
 
-    snakemake --workflow-profile profiles/default --config grid=preview        (what `make reproduce GRID=preview` runs)
+    snakemake --workflow-profile profiles/default --config grid=preview     (what `persist grid preview` runs)
+    snakemake --workflow-profile profiles/default publish                   (what `persist publish` runs)
 
-A cell has no inputs and is rerun only where its record is not there: never because of a time stamp or a comment.
+A run has no inputs and is trained again only where its record is not there: never because of a time stamp or a comment.
 """
 
 import shutil
@@ -18,23 +19,32 @@ NAME = str(config.get("grid", "preview"))
 try:
     GRID = load_grid(grid_path(NAME))
     KIND = kind_of(GRID)
+    RECORDED = {grid.name: grid for grid in map(load_grid, sorted(Path("grids").glob("*.yaml"))) if any(Path("results").glob(f"{grid.name}/*.json"))}
 except ValueError as error:
     raise WorkflowError(str(error))
 RUNS = f"runs/{NAME}"
 CELLS = {cell.name: cell for cell in GRID.cells}
-PRIORITY = {name: len(CELLS) - place for place, name in enumerate(CELLS)}  # the order of the grid: it has first what matters most
-PICTURES = expand(f"{RUNS}/{{picture}}.{{suffix}}", picture=KIND.pictures, suffix=("png", "svg"))
+PRIORITY = {name: len(CELLS) - place for place, name in enumerate(CELLS)}  # the grid has first what matters most
 # A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
 GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
+PAPERMILL = f"PERSIST_BATCH=1 exec {GUARD} papermill"
 QUIET = "--log-level ERROR --no-progress-bar"
-READ = f"papermill {KIND.notebook} {RUNS}/{Path(KIND.notebook).name} -p grid {NAME} -p root runs -p figures_dir {RUNS} {QUIET}"
+
+
+def pictures(grid, folder):
+    return expand(f"{folder}/{{picture}}.{{suffix}}", picture=kind_of(grid).pictures(grid), suffix=("png", "svg"))
+
+
+def read(grid, root, executed, folder):
+    """The command that reads a grid's records and draws."""
+    return f"{PAPERMILL} {kind_of(grid).notebook} {executed} -p grid {grid.name} -p root {root} -p figures_dir {folder} {QUIET}"
 
 
 rule all:
     input:
         # the records too: one that was deleted is trained again, although the pictures are there
         expand(f"{RUNS}/{{name}}.json", name=CELLS),
-        PICTURES,
+        pictures(GRID, RUNS),
 
 
 rule cell:
@@ -42,20 +52,19 @@ rule cell:
         # update: a record that is there already (its run was cut off after saving) is shown, not thrown away
         update(f"{RUNS}/{{name}}.json"),
     log:
-        # a log, not an output: of a cell that fails, the notebook with its traceback stays
+        # a log, not an output: of a run that fails, the notebook with its traceback stays
         f"{RUNS}/notebooks/{{name}}.ipynb",
     params:
         fields=lambda wildcards: yaml.safe_dump(CELLS[wildcards.name].as_dict(), default_flow_style=True, width=10_000).strip(),
         cores=lambda wildcards: 2 if CELLS[wildcards.name].pipeline == "loader" else 1,
     priority: lambda wildcards: PRIORITY[wildcards.name]
-    # as many cells at once as there are cores; one behind a loader has the machine for itself
+    # as many runs at once as there are cores; one behind a loader has the machine for itself
     threads: lambda wildcards: workflow.cores if CELLS[wildcards.name].pipeline == "loader" else 1
     resources:
         **GRID.resources,
     shell:
-        "python -m persist.notebook.progress {NAME}; "
-        "PERSIST_CORES=${{PERSIST_CORES:-{params.cores}}} exec {GUARD} papermill notebooks/cell.ipynb {log:q} -y {params.fields:q} "
-        "-p results_dir {RUNS} {QUIET} --stdout-file - --stderr-file -"
+        "python -m persist status {NAME} && PERSIST_CORES={params.cores} {PAPERMILL} notebooks/cell.ipynb {log:q} "
+        "-y {params.fields:q} -p results_dir {RUNS} {QUIET} --stdout-file - --stderr-file -"
 
 
 rule read:
@@ -63,15 +72,57 @@ rule read:
     input:
         expand(f"{RUNS}/{{name}}.json", name=CELLS),
     output:
-        PICTURES,
+        pictures(GRID, RUNS),
     shell:
-        "{READ}"
+        read(GRID, "runs", f"{RUNS}/read.ipynb", RUNS)
+
+
+rule publish:
+    input:
+        "report/index.html",
+
+
+for grid in RECORDED.values():
+
+    rule:
+        name:
+            f"draw_{grid.name.replace('-', '_')}"
+        input:
+            [*sorted(Path("results").glob(f"{grid.name}/*.json")), *sorted(Path("results").glob(f"{grid.beside}/*.json"))],
+            kind_of(grid).notebook,
+        output:
+            pictures(grid, f"figures/{grid.name}"),
+        shell:
+            read(grid, "results", f"runs/published/{grid.name}.ipynb", f"figures/{grid.name}")
+
+
+rule pages:
+    input:
+        [path for grid in RECORDED for path in sorted(Path("results").glob(f"{grid}/*.json"))],
+        sorted(Path("benchmarks/results").glob("*.json")),
+        sorted(Path("persist/evidence").glob("*.py")),
+    output:
+        touch("runs/published/pages"),
+    params:
+        pages=["README.md", *sorted(Path("docs").glob("*.md"))],
+    shell:
+        "python -m persist page {params.pages}"
+
+
+rule report:
+    input:
+        "runs/published/pages",
+        [picture for grid in RECORDED.values() for picture in pictures(grid, f"figures/{grid.name}")],
+    output:
+        "report/index.html",
+    shell:
+        "python -m persist report"
 
 
 onerror:
     if not any("Terminating processes on user request" in Path(path).read_text() for path in log):
-        # with the cells that are there; those that are missing are named in the figures. Not every notebook can do with few cells
-        if 0 < sum(Path(f"{RUNS}/{name}.json").exists() for name in CELLS) < len(CELLS):
-            shell(f"{READ} 2> {RUNS}/drawing.log || echo 'Nothing was drawn of the cells that are there; why stands in {RUNS}/drawing.log' >&2")
+        # with the runs that are there, unfinished ones too; those that are missing are named in the figures
+        if any(Path(RUNS).glob("**/*.json")) and not all(Path(f"{RUNS}/{name}.json").exists() for name in CELLS):
+            shell(f"({read(GRID, 'runs', f'{RUNS}/read.ipynb', RUNS)}) 2> {RUNS}/drawing.log || echo 'Nothing was drawn; why stands in {RUNS}/drawing.log' >&2")
         print("", *failures(GRID.cells, RUNS), sep="\n", file=sys.stderr)
     print(f"\nNot finished. What was trained is kept in {RUNS}; the same command goes on from there.\n", file=sys.stderr)

@@ -16,7 +16,7 @@ _HOME = {
     "load_records": "record",
 }
 __all__ = sorted(_HOME)
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name):

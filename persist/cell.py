@@ -131,7 +131,7 @@ class Cell:
     def test_examples(self) -> int:
         """Examples of one evaluation."""
         n_train, n_test = DATASETS[self.dataset]
-        return self.test_size or (n_test if self.evaluate_on == "test" else n_train - self.train_size)
+        return self.test_size or (n_test if self.evaluate_on == "test" else n_train - (self.train_size or 0))
 
     @property
     def minibatches(self) -> int:
@@ -149,7 +149,7 @@ class Cell:
         if self.evaluate_every is None:
             ends = [(epoch, self.K * self.minibatches, per_epoch) for epoch in range(self.epochs)]
         else:
-            ends = self._ends()
+            ends = self._ends(self.evaluate_every)
         counters = []
         for epoch, iterations, gradients in ends:
             total = epoch * per_epoch + gradients
@@ -163,11 +163,11 @@ class Cell:
             )
         return counters
 
-    def _ends(self):
-        """(epochs before, iterations, gradients in this epoch) of the evaluations, with evaluate_every."""
+    def _ends(self, every: int) -> list[tuple[int, int, int]]:
+        """(epochs before, iterations and gradients in this epoch) of the evaluations, with evaluate_every."""
         uses, draws = (self.K, 1) if self.reuse == "consecutive" else (1, self.K)  # of a minibatch in a row; passes
         sizes = [self.m] * (self.minibatches - 1) + [self.examples - self.m * (self.minibatches - 1)]
-        ends, due = [], self.evaluate_every
+        ends, due = [], every
         for epoch in range(self.epochs):
             iterations = gradients = 0
             for size in sizes * draws:
@@ -175,7 +175,7 @@ class Cell:
                 total = epoch * self.K * self.examples + gradients
                 if total >= due:
                     ends.append((epoch, iterations, gradients))
-                    due = (total // self.evaluate_every + 1) * self.evaluate_every
+                    due = (total // every + 1) * every
         last = (self.epochs - 1, self.K * self.minibatches, self.K * self.examples)
         return ends if ends and ends[-1] == last else [*ends, last]
 

@@ -75,7 +75,8 @@ MAPS = {(2, 3): toeplitz, (4, 5): functools.partial(cyclic, 4, 5)}  # (side of t
 @functools.cache
 def matrices(side: int, kernel: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A (side * side, T), G (T, kernel * kernel) and B (T, side * side)."""
-    return tuple(torch.from_numpy(matrix).to(dtype).contiguous() for matrix in MAPS[side, kernel]())
+    A, G, B = (torch.from_numpy(matrix).to(dtype).contiguous() for matrix in MAPS[side, kernel]())
+    return A, G, B
 
 
 class SmallMapConv2d(nn.Conv2d):
@@ -88,18 +89,18 @@ class SmallMapConv2d(nn.Conv2d):
         in_order = self.weight.detach().permute(2, 3, 1, 0).contiguous()
         self.weight = nn.Parameter(in_order.permute(3, 2, 0, 1))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(m, inputs, side, side) -> (m, outputs, side, side)."""
-        if x.device.type != "cpu":
-            return super().forward(x)
-        m, side, kernel = len(x), self.side, self.kernel_size[0]
-        A, G, B = matrices(side, kernel, x.dtype)
-        pixels = x.permute(2, 3, 0, 1).reshape(side * side, m * self.in_channels)
+        if input.device.type != "cpu":
+            return super().forward(input)
+        m, side, kernel = len(input), self.side, self.kernel_size[0]
+        A, G, B = matrices(side, kernel, input.dtype)
+        pixels = input.permute(2, 3, 0, 1).reshape(side * side, m * self.in_channels)
         taps = self.weight.permute(2, 3, 1, 0).reshape(kernel * kernel, self.in_channels * self.out_channels)
         products = torch.bmm(
             (B @ pixels).view(-1, m, self.in_channels), (G @ taps).view(-1, self.in_channels, self.out_channels)
         )
-        bias = self.bias.expand(m, -1).reshape(1, -1)
+        bias = self.bias.expand(m, -1).reshape(1, -1)  # pyright: ignore[reportOptionalMemberAccess]
         y = torch.addmm(bias, A, products.view(-1, m * self.out_channels))
         return y.view(side, side, m, self.out_channels).permute(2, 3, 0, 1)
 
@@ -110,9 +111,10 @@ class SmallMapPool2d(nn.MaxPool2d):
     def __init__(self):
         super().__init__(2, 2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(m, channels, side, side) -> (m, channels, side / 2, side / 2)."""
-        if x.device.type != "cpu":
-            return super().forward(x)
-        m, channels, side, _ = x.shape
-        return max_pool2d(x.reshape(1, m * channels, side, side), 2).reshape(m, channels, side // 2, side // 2)
+        if input.device.type != "cpu":
+            return super().forward(input)
+        m, channels, side, _ = input.shape
+        pooled = max_pool2d(input.reshape(1, m * channels, side, side), 2)
+        return pooled.reshape(m, channels, side // 2, side // 2)  # pyright: ignore

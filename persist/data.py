@@ -134,8 +134,8 @@ class Loader:
     def minibatches(self, epoch: int):
         """Those of one pass over the training set, a re-iterable of (images, labels) on the device: Resident's."""
         batches = torch.utils.data.DataLoader(
-            self,
-            batch_sampler=minibatch_indices(self.cell, epoch, len(self)),
+            self,  # pyright: ignore[reportArgumentType]
+            batch_sampler=minibatch_indices(self.cell, epoch, len(self)),  # pyright: ignore[reportArgumentType]
             num_workers=1,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=self._start_worker,
@@ -163,7 +163,7 @@ class _Mapped:
         return map(self.function, self.items)
 
     def __len__(self):
-        return len(self.items)
+        return len(self.items)  # pyright: ignore[reportArgumentType]
 
 
 PIPELINES = {"resident": Resident, "loader": Loader}
@@ -174,8 +174,8 @@ def _read(dataset: str, root: str) -> tuple[Split, Split, str]:
     train, test = _read_digits() if dataset == "digits" else _read_cifar10(Path(root))
     digest = hashlib.sha256()
     for split in (train, test):
-        digest.update(split.images)
-        digest.update(split.labels)
+        digest.update(split.images)  # pyright: ignore[reportArgumentType]
+        digest.update(split.labels)  # pyright: ignore[reportArgumentType]
     return train, test, digest.hexdigest()
 
 
@@ -201,7 +201,8 @@ def _read_cifar10(root: Path) -> tuple[Split, Split]:
         train, test = CIFAR10(root, train=True), CIFAR10(root, train=False)
     except RuntimeError:
         raise DataError(_damage(root)) from None
-    return tuple(Split(np.ascontiguousarray(d.data), np.array(d.targets, dtype=np.int64)) for d in (train, test))
+    train, test = (Split(np.ascontiguousarray(d.data), np.array(d.targets, dtype=np.int64)) for d in (train, test))
+    return train, test
 
 
 def _damage(root: Path) -> str:

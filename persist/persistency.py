@@ -3,10 +3,12 @@
 Knows no model, no data set and no torch: the generators work on any iterable of minibatches.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 LR_POLICIES = ("constant", "kmu")
+_OWN = ("batches", "K", "numbered")  # attributes of persistent itself
 
 
 class persistent:
@@ -20,25 +22,37 @@ class persistent:
     K: the persistency, an int >= 1. K = 1 is ordinary, "disposable" minibatch SGD.
 
     ``len()`` is K times the source's, where the source has one. An error in the source reaches the caller. What else
-    is asked of it (``sampler``, ``dataset``, ...) the source answers.
-    Raises TypeError where K is not an int or batches is not iterable, ValueError where K < 1.
+    is asked of it or set on it (``sampler``, ``dataset``, ``set_epoch``, ``worker_init_fn``, ...) is the source's.
+    Raises TypeError where K is not an int or batches is not iterable, ValueError where K < 1. Iterating raises
+    RuntimeError where several processes of torch.distributed train together and the loader would give each of them all
+    of the data: frameworks put their distributed sampler only into what is itself a ``DataLoader``.
     """
 
     def __init__(self, batches: Iterable, K: int, *, numbered: bool = True):
         self.batches, self.K, self.numbered = _iterable(batches), _persistency(K), numbered
 
     def __iter__(self) -> Iterator:
+        _check_shares(self.batches)  # here and not in the generator: before anything trains
+        return self._uses()
+
+    def _uses(self) -> Iterator:
         for batch in self.batches:
             for k in range(1, self.K + 1):
                 yield (k, batch) if self.numbered else batch
 
     def __len__(self) -> int:
-        return self.K * len(self.batches)
+        return self.K * len(self.batches)  # pyright: ignore[reportArgumentType]
 
     def __getattr__(self, name: str) -> Any:
-        if name == "batches":  # not there yet, while a copy is made
-            raise AttributeError(name)
+        if name in _OWN or name.startswith("__"):  # not there yet while a copy is made; how to copy the source
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.batches, name)
+
+    def __setattr__(self, name: str, value: Any):
+        if name in _OWN:
+            super().__setattr__(name, value)
+        else:
+            setattr(self.batches, name, value)
 
 
 class spaced(persistent):
@@ -54,7 +68,7 @@ class spaced(persistent):
             name = type(batches).__name__
             raise TypeError(f"batches must be re-iterable (a list, a DataLoader), not the iterator {name}")
 
-    def __iter__(self) -> Iterator:
+    def _uses(self) -> Iterator:
         for k in range(1, self.K + 1):
             for batch in self.batches:
                 yield k, batch
@@ -94,3 +108,29 @@ def _iterable(batches):
     if not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
         raise TypeError(f"batches must be an iterable of minibatches, not {type(batches).__name__}")
     return batches
+
+
+def _check_shares(loader):
+    """Raise RuntimeError where several processes train together and a loader with a sampler has nothing that gives each
+    of them its own share. torch is not imported for it: where it is not loaded, there is one process."""
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if not (distributed and distributed.is_available() and distributed.is_initialized()):
+        return
+    processes = distributed.get_world_size()
+    if processes == 1 or not hasattr(loader, "sampler") or _has_shares(loader):
+        return
+    raise RuntimeError(
+        f"{processes} processes train together, and this {type(loader).__name__} would give all of the data to each "
+        "of them. Add a sampler to it: DataLoader(dataset, ..., sampler=DistributedSampler(dataset)), with Lightning "
+        "in train_dataloader(); with accelerate, wrap what prepare() returns: persistent(accelerator.prepare(loader), "
+        f"K). If each process has its own share already, by other means, say so: loader.num_replicas = {processes}"
+    )
+
+
+def _has_shares(part) -> bool:
+    """Whether a loader, its data set or one of its samplers knows of the other processes: torch's DistributedSampler
+    and those derived from it have num_replicas, accelerate's samplers and data sets process_index."""
+    if any(hasattr(part, name) for name in ("num_replicas", "process_index", "_is_accelerate_prepared")):
+        return True
+    inner = (getattr(part, name, None) for name in ("dataset", "sampler", "batch_sampler"))
+    return any(_has_shares(each) for each in inner if each is not None)

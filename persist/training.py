@@ -90,16 +90,16 @@ def train(
                 "test_accuracy": test_accuracy if math.isfinite(test_loss) else None,
             }
             history.append(entry)
-            diverged = entry["train_loss"] is None or entry["test_loss"] is None
-            if saved and not diverged:
+            if saved and not diverged(entry):
                 saved.save(model, optimizer, history)
             if on_epoch:
                 on_epoch(entry)
-            if diverged:
+            if diverged(entry):
                 break
             before, loss_sum, examples = entry, 0.0, 0
             start, cpu_start = clocks(device)
-    return Record(cell, history, where, "diverged" if diverged else "finished", saved.resumed if saved else 0)
+    status = "diverged" if diverged(history[-1]) else "finished"
+    return Record(cell, history, where, status, saved.resumed if saved else 0)
 
 
 def iterations(cell: Cell, pipeline, done: int = 0):
@@ -161,6 +161,11 @@ def describe(device, data_sha256: str, cores) -> dict:
         threads=torch.get_num_threads(),
         pinned=cores,
     )
+
+
+def diverged(entry: dict) -> bool:
+    """Whether a loss of this evaluation is not finite."""
+    return entry["train_loss"] is None or entry["test_loss"] is None
 
 
 def finite(value: float) -> float | None:

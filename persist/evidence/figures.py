@@ -5,7 +5,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from persist.evidence.curves import PANELS, SMALL, caption_of, count, draw_chance, draw_curve, save_all, style  # noqa: F401
-from persist.evidence.select import best, of_one_core, select, timed
+from persist.evidence.select import best, mean_curve, of_one_core, select, timed
 from persist.record import Record
 
 # Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
@@ -44,6 +44,26 @@ def draw_figure(number: int, records: list[Record]) -> Figure:
     """Figure 1, ..., 5. A K of the paper without a record is named in the figure; a diverged run is shown as such."""
     m, policy = FIGURES[number]
     return _draw(f"Figure {number}: {_title(m, policy)}", select(records, m, policy), paper=number == 1)
+
+
+def describe_outcome(number: int, records: list[Record]) -> str:
+    """What came out here for Figure 1, ..., 5: a line for each K."""
+    m, policy = FIGURES[number]
+    lines = []
+    for K, runs in select(records, m, policy).items():
+        top = best(runs) if runs else None
+        if top is None:
+            lines.append(f"K = {K}: not recorded yet.")
+            continue
+        curve = [point for point in mean_curve(runs) if point["test_loss"] is not None]
+        low, last = min(curve, key=lambda point: point["test_loss"]), curve[-1]
+        lines.append(
+            f"K = {K}: best accuracy {top['test_accuracy']:.4f} at epoch {top['epoch']} ({top['seconds']:,.0f} s), "
+            f"lowest loss {low['test_loss']:.3f} at epoch {low['epoch']}; after {last['epoch']} of "
+            f"{runs[0].cell.epochs} epochs accuracy {last['test_accuracy']:.4f}, loss {last['test_loss']:.3f}, "
+            f"{last['seconds']:,.0f} s. n = {len(runs)}."
+        )
+    return "\n".join(["Here:", *lines])
 
 
 def other_figures(records: list[Record]) -> dict[str, Figure]:

@@ -1,21 +1,27 @@
 """What is made of the records of a grid: for each kind of grid its notebook and its pictures."""
 
 import dataclasses
+from collections.abc import Callable
 
 from persist.grids import Grid
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """notebook: reads the records and draws; pictures: names of the files that it draws, without suffix."""
+    """notebook: reads the records and draws; pictures: of a grid, the names of the files that it draws, no suffix."""
 
     notebook: str
-    pictures: tuple[str, ...]
+    pictures: Callable[[Grid], list[str]]
+
+
+def _figures(grid: Grid) -> list[str]:
+    others = sorted({(c.m, c.lr_policy) for c in grid.cells if c.K > 1 and (c.m, c.lr_policy) == (256, "kmu")})
+    return [*(f"figure{n}" for n in range(1, 6)), *(f"m{m}-{policy}" for m, policy in others)]
 
 
 KINDS = {
-    "figures": Kind("notebooks/figures.ipynb", tuple(f"figure{n}" for n in range(1, 6))),
-    "readings": Kind("notebooks/readings.ipynb", ("readings",)),
+    "figures": Kind("notebooks/figures.ipynb", _figures),
+    "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"]),
 }
 
 

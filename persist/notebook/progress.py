@@ -1,9 +1,6 @@
-"""Progress, for people: of one cell while it trains, and of a grid.
+"""Progress, for people: of one run while it trains, and of a grid."""
 
-python -m persist.notebook.progress preview
-"""
-
-import argparse
+import builtins
 import json
 import os
 import sys
@@ -13,38 +10,39 @@ from pathlib import Path
 from tqdm import tqdm
 
 from persist.cell import Cell
-from persist.grids import grid_path, load_grid
-from persist.record import Record, RecordError, check_writable, load_records
+from persist.record import Record, RecordError
 
 
 class Progress:
-    """An on_epoch callback for train(): a live bar in JupyterLab, one line per epoch in a log (papermill, a terminal)."""
+    """An on_epoch callback for train(): a live bar in JupyterLab, one line per evaluation in a log."""
 
     def __init__(self, cell: Cell):
-        self.cell, self.started, self.first = cell, time.monotonic(), None
-        self.bar = tqdm(total=cell.epochs, unit="epoch", file=sys.stdout) if in_jupyter() else None
+        self.cell, self.started, self.per_epoch = cell, time.monotonic(), cell.K * cell.examples
+        self.before = None  # epochs that are done when this starts
+        self.bar = tqdm(total=cell.epochs, unit="epoch", file=sys.stdout) if interactive() else None
 
     def __call__(self, entry: dict):
+        epoch, ended = entry["gradients"] / self.per_epoch, entry["test_loss"] is None
+        if self.before is None:
+            counters = [0, *(c["gradients"] for c in self.cell.evaluations())]
+            self.before = counters[counters.index(entry["gradients"]) - 1] / self.per_epoch
+            if self.before:
+                print(f"goes on after epoch {self.before:g}, where a checkpoint was", flush=True)
         numbers = f"test loss {_number(entry['test_loss'])}, accuracy {_number(entry['test_accuracy'])}"
-        if self.first is None:
-            self.first = entry["epoch"]
-            if self.first > 1:
-                print(f"goes on after epoch {self.first - 1}, where a checkpoint was", flush=True)
-        if self.bar is not None:
-            if self.bar.n == 0:
-                self.bar.initial = self.bar.n = self.first - 1
-            self.bar.set_description(numbers, refresh=False)
-            self.bar.update(entry["epoch"] - self.bar.n)
-            self.bar.refresh()
-            if entry["epoch"] == self.cell.epochs or entry["test_loss"] is None:
-                self.bar.close()
-        else:
-            per_epoch = (time.monotonic() - self.started) / (entry["epoch"] - self.first + 1)
-            left = duration(per_epoch * (self.cell.epochs - entry["epoch"]))
-            short = f"m={self.cell.m} K={self.cell.K}" + (
-                "" if self.cell.lr_policy == "constant" else f" {self.cell.lr_policy}"
-            )
-            print(f"{short}: epoch {entry['epoch']}/{self.cell.epochs}, {numbers}, {left} left", flush=True)
+        if self.bar is None:
+            per_epoch = (time.monotonic() - self.started) / (epoch - self.before)
+            left = duration(per_epoch * (self.cell.epochs - epoch))
+            policy = "" if self.cell.lr_policy == "constant" else f" {self.cell.lr_policy}"
+            head = f"m={self.cell.m} K={self.cell.K}{policy}: epoch {epoch:.4g}/{self.cell.epochs}"
+            print(f"{head}, {numbers}, {left} left", flush=True)
+            return
+        if self.bar.n == 0:
+            self.bar.initial = self.bar.n = self.before
+        self.bar.set_description(numbers, refresh=False)
+        self.bar.update(round(epoch, 2) - self.bar.n)
+        self.bar.refresh()
+        if epoch == self.cell.epochs or ended:
+            self.bar.close()
 
 
 def grid_progress(cells: list[Cell], folder) -> str:
@@ -66,10 +64,9 @@ def grid_progress(cells: list[Cell], folder) -> str:
     return text
 
 
-def in_jupyter() -> bool:
-    """Whether somebody sees what a cell shows while it runs: Jupyter's server names the session of the kernels that it
-    starts; papermill and nbval do not."""
-    return "JPY_SESSION_NAME" in os.environ
+def interactive() -> bool:
+    """Whether somebody sees what a notebook shows while it runs: engine and nbval set PERSIST_BATCH."""
+    return "PERSIST_BATCH" not in os.environ and "get_ipython" in dir(builtins)
 
 
 def duration(seconds: float) -> str:
@@ -99,22 +96,3 @@ def _error(notebook: Path) -> str:
         return next(f"{output['ename']}: {output['evalue']}" for output in outputs if output["output_type"] == "error")
     except (ValueError, KeyError, TypeError, StopIteration):  # killed, it may have left half a notebook
         return "it was cut off"
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m persist.notebook.progress", description="Say how far a grid is, and refuse one that is broken."
-    )
-    parser.add_argument("grid", help="name of the grid")
-    options = parser.parse_args(arguments)
-    try:
-        cells, folder = load_grid(grid_path(options.grid)).cells, Path("runs") / options.grid
-        check_writable("the folder of the records", folder)
-        load_records(folder, cells)  # a damaged record is named before anything trains
-    except (ValueError, RecordError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{options.grid}: {grid_progress(cells, folder)}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,7 @@ from pathlib import Path
 from persist.architecture import flops_per_gradient, parameters
 from persist.cell import Cell
 from persist.notebook.cores import borrowed_cores
-from persist.notebook.progress import Progress, duration, in_jupyter
+from persist.notebook.progress import Progress, duration, interactive
 from persist.provenance import CODE
 from persist.record import Record, check_writable
 
@@ -162,7 +162,7 @@ def _delete(checkpoint: Path):
 
 def _watch(cell):
     """What shows the progress after each epoch: a bar or lines, and, where somebody sees them, curves that grow."""
-    if not in_jupyter():
+    if not interactive():
         return Progress(cell)
     from persist.notebook.live import LiveCurves
 

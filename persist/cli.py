@@ -1,0 +1,183 @@
+"""`persist`, or `python -m persist`: every command that make and Snakemake call."""
+
+import argparse
+import os
+import sys
+import types
+from pathlib import Path
+
+from persist.cell import Cell
+from persist.grids import copy_records, find_records, grid_path, load_grid
+from persist.record import RecordError, check_writable, load_records, to_table
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train one run, or show its record where it is there already."""
+    from persist.notebook.runner import describe, train_or_load
+
+    given = vars(options)
+    cell = Cell(**{name: given[name] for name in Cell.fields() if given[name] is not None})
+    print(describe(cell), flush=True)
+    results_dir = options.results_dir
+    train_or_load(cell, results_dir, force=options.force, data_root=options.data_root, device=options.device)
+
+
+def grid(options: argparse.Namespace) -> None:
+    """Train the runs of a grid that are not there yet and draw its figures, in runs/<grid>/."""
+    name = options.name or ("paper" if _has_cuda() else "preview")
+    print(_status(name), flush=True)
+    command = ["snakemake", "--workflow-profile", f"profiles/{options.profile}", "--config", f"grid={name}"]
+    if options.profile == "default":  # runs on one GPU would spoil each other's times
+        command += ["--cores", "1" if _has_cuda() else "all", "--resources", f"mem_mb={_memory_mb()}"]
+    _lock(Path("runs/.lock"))
+    os.execvp("snakemake", [*command, "--nolock", *options.arguments])
+
+
+def status(options: argparse.Namespace) -> None:
+    """Say how far a grid is, and refuse one that is broken."""
+    print(_status(options.name), flush=True)
+
+
+def record(options: argparse.Namespace) -> None:
+    """Keep what was trained, finished or not: runs/<grid>/ -> results/<grid>/."""
+    skipped = ("smoke", "preview")  # unless named: they are trained to try things
+    names = [options.name] if options.name else sorted(path.stem for path in Path("grids").glob("*.yaml"))
+    for name in names:
+        if options.name or ((options.source / name).is_dir() and name not in skipped):
+            copied = copy_records(load_grid(grid_path(name)), options.source, Path("results"), options.replace)
+            print(*copied, f"{name}: {len(copied)} records copied into results/{name}", sep="\n")
+
+
+def publish(options: argparse.Namespace) -> None:
+    """Redraw figures, tables, verdicts, docs, README and report from results/, as far as records changed."""
+    os.execvp("snakemake", ["snakemake", "publish", "--workflow-profile", "profiles/default", *options.arguments])
+
+
+def page(options: argparse.Namespace) -> None:
+    """Fill in what stands between marks in README.md and docs/*.md, from results/."""
+    from persist.evidence.page import fill
+
+    for path in options.files:
+        fill(path)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write one page to read from results/ and figures/: report/index.html."""
+    from persist.evidence.report import write_report
+
+    print(write_report(Path("."), options.folder))
+
+
+def export(options: argparse.Namespace) -> None:
+    """Give the records of a grid, or of all, to other tools."""
+    names = [options.name] if options.name else sorted(path.stem for path in Path("grids").glob("*.yaml"))
+    roots = (Path("runs"), Path("results"))
+    records = [r for n in names for r in find_records(load_grid(grid_path(n)).cells, [root / n for root in roots])]
+    records = list({r.cell: r for r in records}.values())
+    if options.csv:
+        to_table(records).to_csv(options.csv, index=False)
+        print(f"{options.csv}: {len(records)} runs, a row for each evaluation")
+    if options.tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        for run in records:
+            with SummaryWriter(options.tensorboard / run.cell.name) as writer:
+                for entry in run.history:
+                    for quantity in ("train_loss", "test_loss", "test_accuracy"):
+                        if entry[quantity] is not None:
+                            writer.add_scalar(quantity, entry[quantity], entry["gradients"])
+        print(f"{options.tensorboard}: {len(records)} runs, against gradient evaluations")
+
+
+def _status(name: str) -> str:
+    from persist.evidence.kinds import kind_of
+    from persist.notebook.progress import grid_progress
+
+    found, folder = load_grid(grid_path(name)), Path("runs") / name
+    kind_of(found)
+    check_writable("the folder of the records", folder)
+    load_records(folder, found.cells)  # a damaged record is named before anything trains
+    return f"{name}: {grid_progress(found.cells, folder)}"
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _memory_mb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10 // 2**20
+
+
+def _lock(path: Path) -> None:
+    """A second engine waits. The system releases this lock, whatever happens to its holder; Snakemake's outlives it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    path.parent.mkdir(exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another engine trains here: waiting for it", flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    os.set_inheritable(file, True)  # by the engine that this process becomes
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="persist", description="Minibatch persistency (arXiv 1806.07353), reproduced.")
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(function):
+        text = function.__doc__.removesuffix(".")
+        added = verbs.add_parser(function.__name__, help=text[0].lower() + text[1:], description=f"{text}.")
+        added.set_defaults(run=function)
+        return added
+
+    one = verb(train)
+    for name, annotation in Cell.__annotations__.items():
+        default = getattr(Cell, name, None)
+        one.add_argument(f"--{name}", type=_converter(annotation), required=name == "m", help=f"default: {default}")
+    one.add_argument("--results-dir", default="runs/mine", help="where the record is saved; default: runs/mine")
+    one.add_argument("--data-root", help="folder with CIFAR-10; default: PERSIST_DATA, else ./data")
+    one.add_argument("--device", help="cpu, cuda, ...; default: CUDA where there is one")
+    one.add_argument("--force", action="store_true", help="train again where a record is there already")
+    many = verb(grid)
+    many.add_argument("name", nargs="?", help="default: paper where there is a CUDA device, else preview")
+    many.add_argument("--profile", default="default", help="a folder of profiles/: default, slurm")
+    verb(status).add_argument("name")
+    keep = verb(record)
+    keep.add_argument("name", nargs="?", help="of the grid; default: all but smoke and preview")
+    keep.add_argument("--from", dest="source", type=Path, default=Path("runs"), help="default: runs")
+    keep.add_argument("--replace", action="store_true", help="replace records that are there already and differ")
+    verb(publish)
+    verb(page).add_argument("files", nargs="+", type=Path)
+    verb(report).add_argument("folder", nargs="?", type=Path, default=Path("report"))
+    give = verb(export)
+    give.add_argument("name", nargs="?", help="of the grid; default: all")
+    give.add_argument("--csv", type=Path, metavar="FILE")
+    give.add_argument("--tensorboard", type=Path, metavar="FOLDER")
+    return top
+
+
+def _converter(annotation):
+    """From the text of an argument to the type of a field."""
+    if annotation is bool:
+        return lambda text: {"true": True, "false": False}.get(text.lower(), text)
+    kinds = [kind for kind in getattr(annotation, "__args__", (annotation,)) if kind is not types.NoneType]
+    return kinds[0]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; what goes wrong is one line. What follows `--` goes to Snakemake."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    cut = given.index("--") if "--" in given else len(given)
+    options = parser().parse_args(given[:cut])
+    options.arguments = given[cut + 1 :]
+    try:
+        options.run(options)
+    except (RecordError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,22 @@
+"""The learning rate k * mu (Section 3 of arXiv 1806.07353) for an optimizer of your own. Imports no torch."""
+
+import contextlib
+
+
+@contextlib.contextmanager
+def scaled_rates(optimizer, k: float):
+    """Within it, the learning rate of every parameter group of the optimizer is k times what it is outside.
+
+    Around ``optimizer.step()`` at the k-th use of a minibatch it gives k * mu, where mu is whatever a schedule, a
+    warm-up or the group's own rate makes it. Let schedulers step outside: they go on from the rate that they find.
+
+    optimizer: whatever has torch's ``param_groups``. The rates come back also where the step fails.
+    """
+    before = [group["lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, before, strict=True):
+        group["lr"] = k * rate
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, before):
+            group["lr"] = rate
