@@ -19,7 +19,11 @@ NAME = str(config.get("grid", "preview"))
 try:
     GRID = load_grid(grid_path(NAME))
     KIND = kind_of(GRID)
-    RECORDED = {grid.name: grid for grid in map(load_grid, sorted(Path("grids").glob("*.yaml"))) if any(Path("results").glob(f"{grid.name}/*.json"))}
+    RECORDED = {
+        grid.name: grid
+        for grid in map(load_grid, sorted(Path("grids").glob("*.yaml")))
+        if any(Path("results").glob(f"{grid.name}/*.json"))
+    }
 except ValueError as error:
     raise WorkflowError(str(error))
 RUNS = f"runs/{NAME}"
@@ -54,25 +58,27 @@ rule cell:
     log:
         # a log, not an output: of a run that fails, the notebook with its traceback stays
         f"{RUNS}/notebooks/{{name}}.ipynb",
-    params:
-        fields=lambda wildcards: yaml.safe_dump(CELLS[wildcards.name].as_dict(), default_flow_style=True, width=10_000).strip(),
-        cores=lambda wildcards: 2 if CELLS[wildcards.name].pipeline == "loader" else 1,
     priority: lambda wildcards: PRIORITY[wildcards.name]
     # as many runs at once as there are cores; one behind a loader has the machine for itself
     threads: lambda wildcards: workflow.cores if CELLS[wildcards.name].pipeline == "loader" else 1
     resources:
         **GRID.resources,
+    params:
+        fields=lambda wildcards: yaml.safe_dump(
+            CELLS[wildcards.name].as_dict(), default_flow_style=True, width=10_000
+        ).strip(),
+        cores=lambda wildcards: 2 if CELLS[wildcards.name].pipeline == "loader" else 1,
     shell:
         "python -m persist status {NAME} && PERSIST_CORES={params.cores} {PAPERMILL} notebooks/cell.ipynb {log:q} "
         "-y {params.fields:q} -p results_dir {RUNS} {QUIET} --stdout-file - --stderr-file -"
 
 
 rule read:
-    localrule: True  # seconds; on a cluster not worth a job
     input:
         expand(f"{RUNS}/{{name}}.json", name=CELLS),
     output:
         pictures(GRID, RUNS),
+    localrule: True  # seconds; on a cluster not worth a job
     shell:
         read(GRID, "runs", f"{RUNS}/read.ipynb", RUNS)
 
@@ -88,7 +94,10 @@ for grid in RECORDED.values():
         name:
             f"draw_{grid.name.replace('-', '_')}"
         input:
-            [*sorted(Path("results").glob(f"{grid.name}/*.json")), *sorted(Path("results").glob(f"{grid.beside}/*.json"))],
+            [
+                *sorted(Path("results").glob(f"{grid.name}/*.json")),
+                *sorted(Path("results").glob(f"{grid.beside}/*.json")),
+            ],
             kind_of(grid).notebook,
         output:
             pictures(grid, f"figures/{grid.name}"),
@@ -123,6 +132,11 @@ onerror:
     if not any("Terminating processes on user request" in Path(path).read_text() for path in log):
         # with the runs that are there, unfinished ones too; those that are missing are named in the figures
         if any(Path(RUNS).glob("**/*.json")) and not all(Path(f"{RUNS}/{name}.json").exists() for name in CELLS):
-            shell(f"({read(GRID, 'runs', f'{RUNS}/read.ipynb', RUNS)}) 2> {RUNS}/drawing.log || echo 'Nothing was drawn; why stands in {RUNS}/drawing.log' >&2")
+            shell(
+                f"({read(GRID, 'runs', f'{RUNS}/read.ipynb', RUNS)}) 2> {RUNS}/drawing.log || echo 'Nothing was drawn; why stands in {RUNS}/drawing.log' >&2"
+            )
         print("", *failures(GRID.cells, RUNS), sep="\n", file=sys.stderr)
-    print(f"\nNot finished. What was trained is kept in {RUNS}; the same command goes on from there.\n", file=sys.stderr)
+    print(
+        f"\nNot finished. What was trained is kept in {RUNS}; the same command goes on from there.\n",
+        file=sys.stderr,
+    )

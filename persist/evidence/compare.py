@@ -1,9 +1,8 @@
-"""Two arms of an experiment compared: the gap of a quantity between their runs, with its interval. Imports no torch.
+"""Runs compared: the gap of an accuracy between configurations, with its interval. Imports no torch.
 
-One run each: the interval is two standard errors of the difference of two test accuracies,
-sqrt(p(1-p)/n + q(1-q)/n); it knows nothing of the spread between seeds. Several seeds: the runs are paired by seed
-(the same weights to start with, the same minibatches), and the interval is Student's, 95 %, over the pairs; of two pairs
-alone, which may agree by chance, it is no narrower than that of one run. All runs see one test set: its own error is not in it.
+One run each: two standard errors of the difference of test accuracies; that knows nothing of the spread over seeds.
+Several seeds: paired by seed (the same weights to start with, the same minibatches), Student's 95 % interval over the
+pairs; with two seeds the wider of the two intervals. All runs see one test set: its own error is not in Student's.
 """
 
 import dataclasses
@@ -11,20 +10,22 @@ import math
 import statistics
 from collections.abc import Callable
 
+import numpy as np
+from scipy.special import stdtrit  # the quantile of Student's t, by degrees of freedom
+
+from persist.evidence.select import by_cell
 from persist.record import Record
 
-COMPARABLE = 0.02  # a loss in accuracy up to which two arms are comparable
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; the last one beyond.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+CHANCE = 0.1  # accuracy of a guess among ten classes
 
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
-    """mean: of one arm less the other; margin: half the width of its interval; pairs: seeds that both arms have."""
+    """mean: of one less the other; margin: half the width of its interval; seeds: over which the mean is taken."""
 
     mean: float
     margin: float
-    pairs: int
+    seeds: int
 
     @property
     def low(self) -> float:
@@ -39,7 +40,7 @@ class Gap:
 
 
 def best_accuracy(run: Record) -> float:
-    """The best test accuracy over the epochs; 0 where no epoch has one."""
+    """The highest test accuracy over the epochs; 0 where no epoch has one."""
     return max((e["test_accuracy"] for e in run.history if e["test_accuracy"] is not None), default=0.0)
 
 
@@ -48,34 +49,47 @@ def final_accuracy(run: Record) -> float:
     return run.history[-1]["test_accuracy"] or 0.0
 
 
-def mean_accuracy(run: Record) -> float:
-    """Over all epochs: the height of the curve; an epoch without an accuracy counts as 0."""
-    return statistics.fmean(e["test_accuracy"] or 0.0 for e in run.history)
+def mean_accuracy(run: Record, epochs: float | None = None) -> float:
+    """The mean of the test accuracy over the first so many epochs (a fraction too; None: all of the run), with straight
+    lines between the evaluations after each epoch, from chance at the start."""
+    accuracies = [CHANCE, *(e["test_accuracy"] or 0.0 for e in run.history)]
+    until = len(run.history) if epochs is None else epochs
+    at = np.append(np.arange(0, until), until)
+    return float(np.trapezoid(np.interp(at, range(len(accuracies)), accuracies), at) / until)
 
 
-def accuracy_gap(quantity: Callable[[Record], float], arm: list[Record], other: list[Record]) -> Gap | None:
-    """The gap of an accuracy between two arms, over the seeds that both have; None where they share no seed."""
-    left, right = ({run.cell.seed: quantity(run) for run in runs} for runs in (arm, other))
-    seeds = sorted(set(left) & set(right))
-    if not seeds:
-        return None
-    gaps, n = [left[seed] - right[seed] for seed in seeds], arm[0].cell.test_examples
-    margins = (
-        [2 * math.sqrt(sum(p * (1 - p) / n for p in (left[seed], right[seed]))) for seed in seeds]
-        if len(seeds) < 3
-        else []
-    )
+def standard_error(n: int, *accuracies: float) -> float:
+    """Of a sum or difference of accuracies, each from n test examples of its own."""
+    return math.sqrt(sum(p * (1 - p) / n for p in accuracies))
+
+
+def epochs_near_best(run: Record) -> tuple[int, int]:
+    """The first and the last epoch whose test accuracy is within one standard error of the best one."""
+    least = (best := best_accuracy(run)) - standard_error(run.cell.test_examples, best)
+    near = [e["epoch"] for e in run.history if (e["test_accuracy"] or 0.0) >= least]
+    return near[0], near[-1]
+
+
+def accuracy_gap(quantity: Callable, *arms: list[Record]) -> Gap | None:
+    """The gap of an accuracy between configurations, each given by its runs: of the first less the second, plus the
+    third less the fourth, over the seeds that all of them have; None where there is no such seed."""
+    values = [{run.cell.seed: quantity(run) for run in runs} for runs in arms]
+    seeds, n = sorted(set.intersection(*map(set, values))), arms[0][0].cell.test_examples
+    found = [sum((-1) ** place * of[seed] for place, of in enumerate(values)) for seed in seeds]
+    margins = [2 * standard_error(n, *(of[seed] for of in values)) for seed in seeds] if len(seeds) < 3 else []
     if len(seeds) > 1:
-        margins.append(STUDENT[min(len(seeds) - 1, len(STUDENT)) - 1] * statistics.stdev(gaps) / math.sqrt(len(seeds)))
-    return Gap(statistics.fmean(gaps), max(margins), len(seeds))
+        margins.append(stdtrit(len(seeds) - 1, 0.975) * statistics.stdev(found) / math.sqrt(len(seeds)))
+    return Gap(statistics.fmean(found), float(max(margins)), len(seeds)) if seeds else None
 
 
-def common_seeds(arm: list[Record], other: list[Record]) -> tuple[list[Record], list[Record]]:
-    """The runs of each arm whose seed the other has as well."""
-    seeds = {run.cell.seed for run in arm} & {run.cell.seed for run in other}
-    return [run for run in arm if run.cell.seed in seeds], [run for run in other if run.cell.seed in seeds]
-
-
-def describe_pairs(pairs: int) -> str:
-    """How sure one can be."""
-    return "one run" if pairs == 1 else f"{pairs} pairs of seeds"
+def prediction(quantity: Callable, runs: list[Record], others: list[Record], quoted: float) -> tuple[Gap, int]:
+    """The mean accuracy of the runs less that of one run which is quoted, with a 95 % prediction interval: the spread
+    of seeds is pooled over the configurations of `others`; at least two standard errors of two test sets. Also the
+    degrees of freedom of that spread: 0 where no configuration has two seeds, and the interval knows no spread."""
+    mean, groups = statistics.fmean(map(quantity, runs)), [list(map(quantity, seeds)) for seeds in by_cell(others)]
+    degrees = sum(len(group) - 1 for group in groups)
+    margin = 2 * standard_error(runs[0].cell.test_examples, mean, quoted)
+    if degrees:
+        squares = sum((value - statistics.fmean(group)) ** 2 for group in groups for value in group)
+        margin = max(margin, stdtrit(degrees, 0.975) * math.sqrt(squares / degrees * (1 + 1 / len(runs))))
+    return Gap(mean - quoted, float(margin), len(runs)), degrees

@@ -1,332 +1,472 @@
-"""The paper's claims: each check on records made up so that it holds, and so that it fails."""
+"""The paper's claims: each check on records made up so that it holds, so that it fails, and so that it is open."""
 
 import json
-import math
-import shutil
 
 import pytest
 from helpers import make_record
 
 from persist import Cell
-from persist.evidence.claims import CLAIMS, Claim, judge, judge_all, main, to_markdown
+from persist.evidence.claims import (
+    CLAIMS,
+    Mean,
+    above,
+    agreed,
+    all_of,
+    band,
+    comparable,
+    judge_all,
+    negated,
+    paper_records,
+    verdict_table,
+)
+from persist.evidence.compare import Gap
 
-BY_NAME = {claim.name: claim for claim in CLAIMS}
 GRID = [
+    (8, 1, "constant"),
     *((m, K, "constant") for m in (32, 256, 512) for K in (1, 2, 5)),
     *((m, K, "kmu") for m in (32, 256, 512) for K in (2, 5)),
 ]
+TOP = {(8, 1): 0.645, (32, 1): 0.6364, (32, 2): 0.637, (32, 5): 0.6445, (256, 1): 0.59, (256, 2): 0.62, (256, 5): 0.64}
+TOP |= {(512, 1): 0.575, (512, 2): 0.605, (512, 5): 0.64}
+RISE = {(8, 1): 5, (32, 1): 60, (32, 2): 48, (32, 5): 28, (256, 1): 70, (256, 2): 45, (256, 5): 30}
+RISE |= {(512, 1): 100, (512, 2): 55, (512, 5): 30}  # epochs of a straight line from 0.48 below
+PEAK = {(32, 1): 80, (32, 2): 50, (32, 5): 30, (256, 1): 90}
+LOWEST = {1: 60, 2: 30, 5: 8}  # epoch of the lowest loss at m = 32
 
 
-def history(m, K, policy):
-    """Accuracy and loss as the paper tells them: m = 32 overfits the sooner the larger K, m = 512 gains from K."""
-    if m == 32:
-        peak = {1: 80, 2: 50, 5: 30}[K]
-        top = {1: 0.6364, 2: 0.637, 5: 0.6445}[K]
-        speed, overfits = {1: 1, 2: 1.4, 5: 2.6}[K], {1: 60, 2: 30, 5: 10}[K]
-        return (
-            lambda e: top - 0.05 * max(0, e - peak) / 100 - 0.3 * math.exp(-e * speed / 24),
-            lambda e: 1.0 + (0.8 * (e - overfits) / 100) ** 2,
-        )
-    speed = K * (2.5 if policy == "kmu" else 1)
-    return (
-        lambda e: 0.62 + 0.004 * K - 0.5 * math.exp(-e * speed / 40),
-        lambda e: 1.5 - 0.02 * K - 0.4 * (1 - math.exp(-e * speed / 40)),
-    )
+def accuracy(m, K, e):
+    away = 0.0002 * abs(e - PEAK.get((m, K), RISE[m, K]))
+    return TOP[m, K] - away - 0.48 * max(0, 1 - e / RISE[m, K])
 
 
-def as_the_paper_says(change=lambda m, K, policy, entry: None, seconds=None, **fields):
-    """Records of every cell, after `change` has been applied to each entry of their histories."""
-    seconds = seconds or {(32, 1): 7, (32, 2): 11, (32, 5): 20}
+def loss(m, K, e):
+    return 1 + (0.8 * (e - LOWEST[K]) / 100) ** 2 if m == 32 else 2 - 0.05 * K - e / 250
+
+
+def world(change=lambda cell, entry: None, seed=0, keep=lambda cell: True, **fields):
+    """Records of every run, as the paper tells it, after `change` has been applied to each entry of their histories."""
     records = []
     for m, K, policy in GRID:
-        accuracy, loss = history(m, K, policy)
-        if m == 32 and policy == "kmu":
-            accuracy = lambda e, a=accuracy: a(e) + 0.03
-        record = make_record(Cell(m=m, K=K, lr_policy=policy, **fields), accuracy=accuracy)
+        cell = Cell(m=m, K=K, lr_policy=policy, seed=seed, **fields)
+        if not keep(cell):
+            continue
+        record = make_record(cell, seconds=7.0)  # an epoch takes 7 K seconds: data in memory
         for entry in record.history:
-            entry["test_loss"] = loss(entry["epoch"])
-            entry["train_seconds"] = entry["epoch"] * seconds.get((m, K), 5 + 0.1 * K)
-            entry["wall_seconds"] = entry["train_seconds"] + entry["epoch"]
-            change(m, K, policy, entry)
+            entry["test_accuracy"] = accuracy(m, K, entry["epoch"]) + 0.03 * (policy == "kmu")
+            entry["test_loss"] = loss(m, K, entry["epoch"])
+            change(cell, entry)
         records.append(record)
     return records
 
 
-def verdict(name, records, grid="paper"):
-    return judge(BY_NAME[name], records, grid)["verdict"]
+def seeds(*shifts, cells=((32, 1), (32, 5), (512, 1), (512, 5)), **changes):
+    """The world of seed 0, and those cells again with further seeds, all accuracies of one (m, K) moved by what
+    `shifts` give for its seed."""
+    return [
+        record
+        for seed, by_cell in enumerate(shifts)
+        for record in world(
+            lambda cell, entry, by_cell=by_cell: entry.update(
+                test_accuracy=entry["test_accuracy"]
+                + (by_cell.get((cell.m, cell.K), 0.0) if cell.lr_policy == "constant" else 0.0)
+            ),
+            seed=seed,
+            keep=lambda cell, seed=seed: seed == 0 or ((cell.m, cell.K) in cells and cell.lr_policy == "constant"),
+            **changes,
+        )
+    ]
 
 
-def test_where_all_is_as_the_paper_says_every_claim_is_reproduced():
-    verdicts = {claim.name: judge(claim, as_the_paper_says(), "paper") for claim in CLAIMS}
-    expected = dict.fromkeys(verdicts, "reproduced") | {"m32-best-K1": "used for the choice", "loading": "undecided"}
-    assert {name: v["verdict"] for name, v in verdicts.items()} == expected, verdicts
-
-
-def shift(m0, K0, key, amount, policy0=None):
-    def change(m, K, policy, entry):
-        if (m, K) == (m0, K0) and policy0 in (None, policy):
+def shift(m, K, key, amount, policy="constant"):
+    def change(cell, entry):
+        if (cell.m, cell.K, cell.lr_policy) == (m, K, policy):
             entry[key] += amount(entry["epoch"]) if callable(amount) else amount
 
     return change
 
 
+def put(m, K, key, value, policy="constant"):
+    return lambda cell, entry: (
+        entry.update({key: value(entry["epoch"]) if callable(value) else value})
+        if (cell.m, cell.K, cell.lr_policy) == (m, K, policy)
+        else None
+    )
+
+
+def loader(ratio=lambda c, K: max(1, K * c) / max(1, c), at=(0.05, 0.1, 0.2, 0.25, 0.5, 0.57, 0.65, 1.0, 2.0)):
+    """(C/L, K) -> time(K)/time(1): K = 5 as if loading were hidden, K = 2 as if it were not."""
+    return {(c, K): ratio(c, K) if K == 5 else (1 + K * c) / (1 + c) for c in at for K in (2, 5)}
+
+
+def judge(name, records, loading=None, **options):
+    [verdict] = [
+        v for v in judge_all(records, loader() if loading is None else loading, **options) if v["claim"] == name
+    ]
+    return verdict
+
+
+def test_where_all_is_as_the_paper_says_every_claim_holds():
+    verdicts = {v["claim"]: v for v in judge_all(world(), loader())}
+    expected = dict.fromkeys(verdicts, "holds") | {"m32-best-K1": "used for the choice"}
+    expected["m32-best-gain"] = "undecided"  # the paper's own gain, 0.0081, is within the interval of one test set
+    assert {name: v["verdict"] for name, v in verdicts.items()} == expected, verdicts
+    assert len(verdicts) == len(CLAIMS) and json.loads(json.dumps(verdicts)) == verdicts
+
+
 @pytest.mark.parametrize(
-    "name, records",
+    "name, change, expected",
     [
-        ("faster", as_the_paper_says(seconds={(256, 5): 30, (512, 5): 30})),
-        ("faster-per-epoch", as_the_paper_says(shift(512, 2, "test_accuracy", -0.05))),
-        ("generalises", as_the_paper_says(shift(512, 5, "test_accuracy", -0.1))),
-        ("competitive", as_the_paper_says(shift(256, 5, "test_accuracy", -0.05))),
-        ("final", as_the_paper_says(shift(32, 2, "test_accuracy", -0.12))),
-        ("m32-epochs", as_the_paper_says(shift(32, 5, "test_accuracy", -0.05))),
-        ("m32-no-gain", as_the_paper_says(seconds={(32, 1): 7, (32, 2): 7, (32, 5): 7})),
-        ("m32-ratio", as_the_paper_says(seconds={(32, 1): 7, (32, 5): 35})),
-        ("m32-best-K5", as_the_paper_says(shift(32, 5, "test_accuracy", 0.03))),
-        ("m32-best-K5", as_the_paper_says(shift(32, 5, "test_accuracy", lambda e: 0.012 * (e == 60)))),
-        ("m32-same-time", as_the_paper_says(seconds={(32, 1): 7, (32, 5): 35})),
-        ("m32-overfitting", as_the_paper_says(shift(32, 5, "test_loss", lambda e: -0.5 * (e == 90)))),
-        ("m32-overfitting-time", as_the_paper_says(seconds={(32, 1): 7, (32, 2): 11, (32, 5): 60})),
-        ("m256-overfitting", as_the_paper_says(shift(256, 5, "test_loss", lambda e: 0.005 * e))),
-        ("m256-time", as_the_paper_says(seconds={(256, 1): 5, (256, 5): 7})),
-        ("m512-time", as_the_paper_says(seconds={(512, 1): 5, (512, 5): 25})),
-        ("m512-winner", as_the_paper_says(shift(512, 2, "test_accuracy", 0.02))),
-        ("m512-winner", as_the_paper_says(shift(512, 5, "test_loss", 0.2))),
-        ("kmu-m32", as_the_paper_says(shift(32, 5, "test_accuracy", -0.1, "kmu"))),
-        ("kmu-m512", as_the_paper_says(shift(512, 2, "test_accuracy", -0.1, "kmu"))),
-        ("kmu-m256", as_the_paper_says(shift(256, 2, "test_accuracy", -0.1, "kmu"))),
+        ("faster-epochs", put(512, 2, "test_accuracy", 0.5), "fails"),  # never reaches it
+        ("faster-epochs", put(512, 2, "test_accuracy", lambda e: 0.6 * (e >= 80)), "holds"),
+        ("faster-epochs", put(512, 2, "test_accuracy", lambda e: 0.6 * (e >= 81)), "undecided"),
+        ("faster-epochs", put(512, 2, "test_accuracy", lambda e: 0.6 * (e >= 100)), "fails"),
+        ("generalises", shift(512, 5, "test_accuracy", -0.11), "fails"),
+        ("generalises", shift(512, 5, "test_accuracy", -0.08), "undecided"),  # 0.015 +- 0.0140 below
+        ("generalises-more", shift(512, 2, "test_accuracy", -0.02), "undecided"),  # +0.01 +- 0.0140
+        ("generalises-more", shift(512, 2, "test_accuracy", -0.04), "fails"),
+        ("generalises-more", shift(512, 2, "test_accuracy", -0.015), "holds"),
+        ("final", shift(32, 2, "test_accuracy", 0.03), "undecided"),  # 0.657
+        ("final", shift(32, 2, "test_accuracy", 0.06), "fails"),
+        ("final", shift(32, 2, "test_accuracy", -0.12), "fails"),
+        ("final", shift(32, 5, "test_accuracy", -0.3), "holds"),  # looked at by the choice: left out
+        ("competitive", shift(256, 5, "test_accuracy", -0.05), "fails"),
+        ("competitive", shift(256, 5, "test_accuracy", -0.01), "undecided"),
+        ("competitive", shift(512, 5, "test_accuracy", -0.05), "fails"),
+        ("competitive", shift(8, 1, "test_accuracy", 0.05), "fails"),
+        ("competitive", shift(32, 1, "test_accuracy", 0.05), "fails"),
+        ("competitive", shift(32, 5, "test_accuracy", 0.2), "holds"),  # no opponent: K is not chosen on the test set
+        ("not-competitive", shift(256, 1, "test_accuracy", 0.046), "fails"),
+        ("not-competitive", shift(256, 1, "test_accuracy", 0.02), "undecided"),
+        ("grows", shift(512, 5, "test_accuracy", -0.15), "fails"),
+        ("grows", shift(512, 5, "test_accuracy", -0.07), "undecided"),
+        ("m32-epochs", shift(32, 5, "test_accuracy", -0.06), "fails"),
+        ("m32-epochs", shift(32, 5, "test_accuracy", -0.05), "undecided"),
+        ("m32-best-gain", shift(32, 5, "test_accuracy", 0.01), "holds"),
+        ("m32-best-gain", shift(32, 5, "test_accuracy", -0.005), "undecided"),
+        ("m32-best-gain", shift(32, 5, "test_accuracy", -0.03), "fails"),
+        ("m32-best-K5", shift(32, 5, "test_accuracy", lambda e: 0.02 * (e == 90)), "fails"),  # 30 is not near the best
+        (
+            "m32-best-K5",
+            shift(32, 5, "test_accuracy", 0.03),
+            "undecided",
+        ),  # one run: the spread over seeds is not known
+        ("m32-overfitting", put(32, 5, "test_loss", lambda e: 1 + abs(e - 24)), "holds"),  # 24 of the 30 of K = 2
+        ("m32-overfitting", put(32, 5, "test_loss", lambda e: 1 + abs(e - 30)), "undecided"),
+        ("m32-overfitting", put(32, 5, "test_loss", lambda e: 1 + abs(e - 38)), "fails"),
+        ("m256-overfitting", put(256, 5, "test_loss", lambda e: 1 + 0.004 * e), "holds"),  # 0.40 against 0.54
+        ("m256-overfitting", put(256, 5, "test_loss", lambda e: 1 + 0.005 * e), "undecided"),
+        ("m256-overfitting", put(256, 5, "test_loss", lambda e: 1 + 0.008 * e), "fails"),
+        ("m256-overfitting", put(32, 5, "test_loss", lambda e: 2 - e / 100), "undecided"),  # m = 32 does not overfit
+        ("m512-accuracy", shift(512, 2, "test_accuracy", 0.03), "undecided"),
+        ("m512-accuracy", shift(512, 2, "test_accuracy", 0.05), "fails"),
+        ("m512-loss", shift(512, 5, "test_loss", 0.14), "undecided"),  # 0.01 below K = 2
+        ("m512-loss", shift(512, 5, "test_loss", 0.18), "fails"),
+        *((f"kmu-m{m}", shift(m, 5, "test_accuracy", -0.02, "kmu"), "undecided") for m in (32, 256, 512)),
+        *((f"kmu-m{m}", shift(m, 2, "test_accuracy", -0.1, "kmu"), "fails") for m in (32, 256, 512)),
     ],
 )
-def test_each_claim_fails_where_the_records_contradict_it(name, records):
-    assert verdict(name, records) == "not reproduced"
-    if not BY_NAME[name].absolute:
-        assert verdict(name, records, "reduced") == "fails at this scale"
-
-
-def test_loading_is_judged_by_the_loader_alone():
-    assert verdict("loading", as_the_paper_says(pipeline="loader")) == "reproduced"
-    slow = as_the_paper_says(seconds={(m, K): 5 * K for m in (256, 512) for K in (1, 5)}, pipeline="loader")
-    assert verdict("loading", slow) == "not reproduced"
-
-
-def test_at_another_scale_nothing_is_reproduced():
-    words = {judge(claim, as_the_paper_says(), "reduced")["verdict"] for claim in CLAIMS}
-    assert words == {"holds at this scale", "undecided"}
-    assert judge(BY_NAME["final"], as_the_paper_says(), "reduced")["measured"] == "a number of the paper's own scale"
-
-
-def test_a_missing_record_a_busy_machine_and_a_diverged_cell_are_said():
-    assert judge(BY_NAME["m512-winner"], [], "paper")["measured"] == "no record of m = 512, K = 5"
-    busy = as_the_paper_says(lambda m, K, policy, entry: entry.update(load=9.0))
-    assert judge(BY_NAME["m32-ratio"], busy, "paper") == {
-        "claim": "m32-ratio", "grid": "paper", "verdict": "undecided",
-        "measured": "other work ran on the machine, its seconds say little",
-    }  # fmt: skip
-    assert verdict("m32-epochs", busy) == "reproduced", "accuracies do not depend on the load"
-    diverged = [
-        make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K) == (512, 5) else r for r in as_the_paper_says()
-    ]
-    assert judge(BY_NAME["m512-winner"], diverged, "paper")["verdict"] == "not reproduced"
-    assert "m = 512, K = 5 diverged" in judge(BY_NAME["m512-winner"], diverged, "paper")["measured"]
-
-
-def test_who_overfits_first_is_undecided_while_losses_still_fall():
-    falling = as_the_paper_says(
-        lambda m, K, policy, entry: entry.update(test_loss=2 - 0.01 * entry["epoch"]) if K < 5 else None
-    )
-    measured = judge(BY_NAME["m32-overfitting"], falling, "paper")
-    assert (
-        measured["verdict"] == "undecided"
-        and measured["measured"] == "the loss still falls in the last epoch for K = 1, 2"
-    )
-
-
-def test_the_time_to_a_best_that_is_not_reached_yet_is_not_judged():
-    rising = as_the_paper_says(
-        lambda m, K, policy, entry: entry.update(test_accuracy=0.3 + 0.003 * entry["epoch"]) if K == 1 else None
-    )
-    measured = judge(BY_NAME["m32-same-time"], rising, "paper")
-    assert (
-        measured["verdict"] == "undecided"
-        and measured["measured"]
-        == "the accuracy is at its best in the last epoch for K = 1: more epochs may give a better one"
-    )
-
-
-def test_overfitting_is_judged_seed_by_seed():
-    """With seed 1 the loss of m = 256 rises more than that of m = 32, with seed 0 less: the mean of the two says nothing."""
-    rising = lambda m, K, policy, entry: (
-        entry.update(test_loss=1 + 0.01 * entry["epoch"]) if (m, K) == (256, 5) else None
-    )
-    good, bad = as_the_paper_says(), as_the_paper_says(rising, seed=1)
-    assert verdict("m256-overfitting", good) == "reproduced" and verdict("m256-overfitting", bad) == "not reproduced"
-    assert judge(BY_NAME["m256-overfitting"], good + bad, "paper")["measured"].startswith("the seeds disagree: ")
-    assert verdict("m256-overfitting", good + as_the_paper_says(seed=1)) == "reproduced"
-
-
-@pytest.mark.parametrize("seconds, expected", [(60.0, "reproduced"), (90.0, "undecided"), (400.0, "not reproduced")])
-def test_what_happened_between_two_evaluations_is_not_known(seconds, expected):
-    """K = 1 is at its best after 100 s; the others have that at their first evaluation (or their second), and nobody knows since when."""
-
-    def change(m, K, policy, entry):
-        if m > 32:
-            entry["test_accuracy"] = (
-                0.3 + 0.003 * entry["epoch"]
-                if K == 1
-                else 0.2
-                if expected == "not reproduced" and entry["epoch"] < 2
-                else 0.65
-            )
-
-    records = as_the_paper_says(
-        change, seconds={(m, K): 1.0 if K == 1 else seconds for m in (256, 512) for K in (1, 2, 5)}
-    )
-    assert verdict("faster", records) == expected
+def test_each_claim_about_accuracy_and_loss_holds_fails_or_is_open(name, change, expected):
+    verdict = judge(name, world(change))
+    assert verdict["verdict"] == expected, verdict
+    assert verdict["in_memory"] is verdict["paper_seconds"] is None
 
 
 @pytest.mark.parametrize(
-    "gain, verdict_of_one", [(0.05, "reproduced"), (0.008, "undecided"), (-0.03, "not reproduced")]
+    "name, change, ratio, expected",
+    [
+        ("faster", put(512, 2, "test_accuracy", lambda e: 0.6 * (e >= 66)), None, "holds"),  # 66 x 1.2 at C/L = 0.25
+        ("faster", put(512, 2, "test_accuracy", lambda e: 0.6 * (e >= 80)), None, "undecided"),
+        ("faster", put(512, 2, "test_accuracy", 0.5), None, "fails"),
+        ("m32-no-gain", shift(32, 5, "test_accuracy", 0.2), None, "fails"),
+        ("m32-no-gain", shift(32, 5, "test_accuracy", 0.04), None, "undecided"),
+        ("m32-time", None, lambda c, K: 1 + c, "holds"),  # 3.0 at C/L = 2
+        ("m32-time", None, lambda c, K: 1.9, "fails"),
+        ("m32-time", None, lambda c, K: 4.4, "fails"),
+        ("m32-time", None, lambda c, K: 4.2, "undecided"),
+        ("m32-time", None, lambda c, K: 1.0 if c < 0.5 else 5.0, "undecided"),  # between two loaders
+        ("m32-same-time", put(32, 5, "test_accuracy", lambda e: 0.6 - abs(e - 50) / 200), None, "undecided"),
+        ("m32-same-time", put(32, 5, "test_accuracy", lambda e: 0.6 - abs(e - 90) / 200), None, "fails"),
+        ("m32-same-time", put(32, 5, "test_accuracy", lambda e: 0.6 - abs(e - 8) / 200), None, "fails"),
+        ("m32-overfitting-time", put(32, 5, "test_loss", lambda e: 1 + abs(e - 12)), None, "undecided"),
+        ("m32-overfitting-time", put(32, 5, "test_loss", lambda e: 1 + abs(e - 24)), None, "fails"),
+        ("m256-time", None, lambda c, K: 1.4 + c, "undecided"),
+        ("m256-time", None, lambda c, K: 1.5 + c, "fails"),
+        ("m512-time", None, lambda c, K: 1.5 + c, "fails"),
+        ("loading", None, lambda c, K: 4.6, "undecided"),
+        ("loading", None, lambda c, K: 4.9, "fails"),
+        ("loading", None, lambda c, K: 2.0 if c <= 0.5 else 5.0, "holds"),  # where loading is the slower by far
+    ],
 )
-def test_one_run_decides_only_what_its_test_set_tells_apart(gain, verdict_of_one):
-    """Two tests of 10 000 images at about 60 % differ by chance by up to 0.014 (two standard errors)."""
-    records = as_the_paper_says(
-        lambda m, K, policy, entry: entry.update(test_accuracy=0.6 + gain * (K == 5)) if m == 512 else None
+def test_claims_about_time_are_judged_behind_a_data_loader(name, change, ratio, expected):
+    verdict = judge(name, world(change) if change else world(), loader(ratio) if ratio else None)
+    assert verdict["verdict"] == expected, verdict
+
+
+def test_the_three_ways_to_judge_time():
+    """In memory K = 5 costs 5 and K = 2 costs 2; the paper has no seconds of K = 2, and none but for m = 32."""
+    verdicts = {v["claim"]: v for v in judge_all(world(), loader())}
+    memory = {name: v["in_memory"]["verdict"] for name, v in verdicts.items() if v["in_memory"]}
+    assert memory == {
+        "faster": "fails", "loading": "fails", "m32-no-gain": "holds", "m32-time": "fails",
+        "m32-same-time": "undecided", "m32-overfitting-time": "undecided", "m256-time": "fails", "m512-time": "fails",
+    }  # fmt: skip
+    paper = {name: v["paper_seconds"] for name, v in verdicts.items() if v["paper_seconds"]}
+    assert set(paper) == {"m32-no-gain", "m32-same-time", "m32-overfitting-time"}
+    assert {v["verdict"] for v in paper.values()} == {"holds"} and all(
+        "K = 2" not in v["measured"] for v in paper.values()
     )
-    measured = judge(BY_NAME["m512-winner"], records, "paper")
-    assert measured["verdict"] == verdict_of_one and "(one run)" in measured["measured"], measured
-    assert measured["measured"].startswith("the interval allows for both") == (verdict_of_one == "undecided")
+    assert "1.07" in paper["m32-same-time"]["measured"]  # 30 epochs of 20 s over 80 of 7 s
+    assert "0.38" in paper["m32-overfitting-time"]["measured"]  # 8 of 20 s over 60 of 7 s
+
+
+def test_time_is_never_judged_in_memory():
+    for name in (claim.name for claim in CLAIMS if claim.loaders):
+        without = {(c, K): ratio for (c, K), ratio in loader(at=(0.25, 0.57, 2.0)).items() if (c, K) != (0.25, 5)}
+        for loading in (
+            {},
+            loader(at=(0.5, 0.57, 2.0)),
+            loader(at=(0.05, 0.57)),
+            without,
+        ):  # none; none slow; none fast
+            verdict = judge(name, world(), loading)
+            assert verdict["verdict"] == "undecided" and verdict["measured"].startswith("not recorded yet"), name
+    assert judge("m512-accuracy", world(), {})["verdict"] == "holds"
+
+
+def test_loaders_that_disagree_and_loaders_that_are_not_there():
+    late = put(512, 2, "test_accuracy", lambda e: 0.6 * (e >= 75))  # 0.75 x 1.05 at C/L = 0.05, 0.75 x 1.2 at 0.25
+    verdict = judge("faster", world(late))
+    assert verdict["verdict"] == "undecided" and verdict["measured"].startswith(
+        "it depends on the loader: C/L = 0.05: "
+    )
+    none = judge("m32-same-time", world(), loader(lambda c, K: 1.1))
+    assert none["verdict"] == "undecided"
+    assert none["measured"] == "behind no loader measured; K = 5 takes 1.10 to 1.10 times as long"
+
+
+@pytest.mark.parametrize("epoch, expected", [(60, "holds"), (75, "undecided"), (101, "fails")])
+def test_where_no_loader_is_as_slow_as_the_papers(epoch, expected):
+    """Behind the cheapest K = 2 costs 1.2 times as much as K = 1, nowhere less than 1: 0.60 to 0.72, 0.75 to 0.90."""
+    slow = loader(lambda c, K: 1.3 + c, at=(0.25, 0.5, 1.0))
+    verdict = judge("faster", world(put(512, 2, "test_accuracy", lambda e: 0.6 * (e >= epoch))), slow)
+    assert verdict["verdict"] == expected, verdict
+    assert "C/L = 0.00: " in verdict["measured"] and "C/L = 0.25: " in verdict["measured"]
+
+
+def test_the_cost_in_memory_is_measured_on_one_machine_with_the_same_code():
+    records = world()
+    for record in records:
+        if record.cell.K == 5:
+            record.environment["device"] = "Another GPU"
+    verdict = judge("m32-time", records)
+    assert verdict["in_memory"]["measured"] == "no seed has m = 32, K = 5 and K = 1 on one machine with the same code"
+    assert verdict["verdict"] == "holds" and judge("m32-epochs", records)["verdict"] == "holds"
+
+
+def unfinished(m, K, epochs, records):
+    return [
+        make_record(r.cell, stopped_at=epochs) if (r.cell.m, r.cell.K, r.cell.lr_policy) == (m, K, "constant") else r
+        for r in records
+    ]
+
+
+def test_an_unfinished_run_decides_nothing():
+    records = unfinished(512, 2, 37, world())
+    for name in (
+        "faster",
+        "faster-epochs",
+        "generalises",
+        "generalises-more",
+        "final",
+        "m512-accuracy",
+        "m512-loss",
+        "kmu-m512",
+    ):
+        verdict = judge(name, records)
+        assert (verdict["verdict"], verdict["measured"]) == ("undecided", "m = 512, K = 2: 37 of 100 epochs"), name
+    assert judge("competitive", records)["verdict"] == "holds", "it does not need that run"
+    more = [*world(), *unfinished(512, 2, 99, world(seed=1))]
+    assert judge("m512-accuracy", more) == judge("m512-accuracy", world()), (
+        "a seed that is not finished does not count yet"
+    )
+
+
+def test_what_is_not_recorded_is_said():
+    for verdict in judge_all([]):
+        assert verdict["verdict"] == "undecided" and "not recorded yet" in verdict["measured"], verdict
+    assert judge("m512-accuracy", [])["measured"] == "m = 512, K = 5: not recorded yet"
+
+
+def diverged(m, K, records, policy="constant"):
+    return [
+        make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K, r.cell.lr_policy) == (m, K, policy) else r
+        for r in records
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, lost, expected",
+    [
+        ("m512-accuracy", (512, 5), "fails"),
+        ("m512-accuracy", (512, 1), "undecided"),  # nothing to compare with
+        ("m512-accuracy", (512, 2), "undecided"),
+        ("not-competitive", (512, 1), "undecided"),
+        ("final", (512, 1), "fails"),
+        ("m32-best-K5", (32, 5), "fails"),
+        ("kmu-m32", (32, 5), "undecided"),
+        ("kmu-m32", (32, 5, "kmu"), "fails"),
+    ],
+)
+def test_a_run_that_diverged_loses_and_an_opponent_that_did_decides_nothing(name, lost, expected):
+    records = world()
+    verdict = judge(name, diverged(*lost[:2], records, *lost[2:]))
+    assert verdict["verdict"] == expected and verdict["measured"].endswith("1 of 1 diverged"), verdict
+
+
+def test_the_quoted_best_is_judged_by_the_spread_of_seeds():
+    """Pooled over the four configurations with two seeds: deviations of +-0.01 in one of them, of none in the others: a
+    variance of 0.0002 / 4; t(4) = 2.776; one run is predicted from two: 2.776 * 0.00707 * sqrt(1.5) = 0.0240."""
+    spread = ({(512, 1): 0.01}, {(512, 1): -0.01})
+    for shift, expected in ((0.023, "holds"), (0.025, "fails"), (-0.023, "holds"), (-0.025, "fails")):
+        records = seeds(*({**by_cell, (32, 5): shift} for by_cell in spread))
+        verdict = judge("m32-best-K5", records)
+        assert verdict["verdict"] == expected and "± 0.0240 (2 seeds)" in verdict["measured"], verdict
+    alike = seeds({}, {})  # seeds that agree by chance: no less than two standard errors of two test sets
+    assert "± 0.0135 (2 seeds)" in judge("m32-best-K5", alike)["measured"]
+
+
+def test_seeds_that_disagree_on_the_epoch_of_the_best_leave_it_open():
+    records = [r for r in seeds({}, {}) if (r.cell.m, r.cell.K, r.cell.seed) != (32, 5, 1)]
+    late = world(shift(32, 5, "test_accuracy", lambda e: 0.02 * (e == 90)), 1, lambda cell: (cell.m, cell.K) == (32, 5))
+    verdict = judge("m32-best-K5", records + [r for r in late if r.cell.lr_policy == "constant"])
+    assert verdict["verdict"] == "undecided" and "epochs 28 to 53, 90 to 90" in verdict["measured"], verdict
 
 
 @pytest.mark.parametrize(
     "gains, expected",
-    [((0.006, 0.008, 0.007), "reproduced"), ((0.03, 0.0, -0.03), "undecided"), ((0.002, 0.0, 0.001), "not reproduced")],
+    [
+        ((0.0004, 0.0001, 0.0002), "holds"),  # +0.0353 and more: each surely
+        ((-0.026, -0.0265, -0.0255), "undecided"),  # 0.009 +- 0.0012: surely above 0, but below 0.01
+        ((-0.034, -0.035, -0.033), "fails"),
+        ((0.03, -0.05, -0.03), "undecided"),
+    ],
 )
 def test_several_seeds_are_judged_in_pairs(gains, expected):
     """Each seed has a level of its own, far more different than the gains: only within pairs are they seen."""
-    records = []
-    for seed, gain in enumerate(gains):
-        level = lambda m, K, policy, entry, s=seed, g=gain: (
-            entry.update(test_accuracy=0.5 + 0.05 * s + g * (K == 5)) if m == 512 else None
-        )
-        records += as_the_paper_says(level, seed=seed)
-    measured = judge(BY_NAME["m512-winner"], records, "paper")
-    assert measured["verdict"] == expected and "(3 pairs of seeds)" in measured["measured"], measured
-    unpaired = [r for r in records if r.cell.m != 512 or r.cell.seed == (0 if r.cell.K == 5 else 1)]
-    two = [r for r in records if r.cell.seed < 2]
-    assert judge(BY_NAME["m512-winner"], two, "paper")["verdict"] != "reproduced", "two pairs alone may agree by chance"
-    assert (
-        judge(BY_NAME["m512-winner"], unpaired, "paper")["measured"]
-        == "no seed has both m = 512, K = 5 and m = 512, K = 1"
+    shifts = [{(512, K): 0.02 * s + (gain if K == 5 else 0) for K in (1, 2, 5)} for s, gain in enumerate(gains)]
+    verdict = judge("m512-accuracy", seeds(*shifts, cells=[(512, K) for K in (1, 2, 5)]))
+    assert verdict["verdict"] == expected and "(3 seeds)" in verdict["measured"], verdict
+
+
+def test_the_papers_own_gain_at_m_32_needs_an_interval_above_0_alone():
+    """0.0081, with three seeds that agree; at m = 512 so little would not be clear."""
+    assert judge("m32-best-gain", seeds({}, {}, {}))["verdict"] == "holds"
+    less = {(512, 5): -0.0569}
+    verdict = judge("m512-accuracy", seeds(less, less, less, cells=[(512, K) for K in (1, 2, 5)]))
+    assert verdict["verdict"] == "fails" and "K = 5 against 1: +0.0081 ± 0.0000" in verdict["measured"]
+
+
+def test_seeds_without_a_partner_are_left_out():
+    records = [r for r in seeds({}, {}) if r.cell.m != 512 or r.cell.seed == (0 if r.cell.K == 5 else 1)]
+    verdict = judge("generalises", records)
+    assert verdict["verdict"] == "undecided" and verdict["measured"] == "m = 512, K = 2: not recorded yet"
+    only = judge(
+        "m512-accuracy", [r for r in records if r.cell.K != 2] + world(seed=1, keep=lambda c: c.m == 512 and c.K == 2)
+    )
+    assert only["measured"] == "no seed has all of m = 512, K = 5; m = 512, K = 1"
+
+
+def test_what_was_used_for_the_choice_is_never_said_to_hold():
+    words = {name: judge(name, world())["verdict"] for name in ("m32-best-K1", "m32-best-K5", "m32-same-time")}
+    assert words == {"m32-best-K1": "used for the choice", "m32-best-K5": "holds", "m32-same-time": "holds"}
+    tie = {"used": {(32, 1), (32, 5)}}
+    gain = seeds(*({(32, 5): 0.01},) * 3)
+    for name in (*words, "m32-best-gain"):
+        verdict = judge(name, gain, **tie)
+        assert verdict["verdict"] == "used for the choice", name
+        for way in ("in_memory", "paper_seconds"):
+            assert verdict[way] is None or verdict[way]["verdict"] in ("used for the choice", "undecided")
+    assert judge("m32-best-K5", world(shift(32, 5, "test_accuracy", 0.3)), **tie)["verdict"] != "holds"
+    assert judge("m32-epochs", world(), **tie)["verdict"] == "holds"
+
+
+@pytest.mark.parametrize(
+    "other", [{"lr": 0.01}, {"width": 0.5}, {"train_size": 5120}, {"epochs": 20}, {"pipeline": "loader"}]
+)
+def test_runs_of_another_scale_are_refused(other):
+    [(field, value)] = other.items()
+    with pytest.raises(ValueError, match=f"claims: {field} must be .*, not {value!r}"):
+        judge_all(world(**other))
+
+
+def test_runs_of_two_readings_are_refused():
+    assert {v["verdict"] for v in judge_all(world(reduction="sum"), loader())} >= {"holds"}
+    with pytest.raises(ValueError, match="claims: reduction must be 'mean', not 'sum'"):
+        judge_all(world() + world(reduction="sum", seed=1))
+
+
+@pytest.mark.parametrize(
+    "gap, clearly, at_all, comparably",
+    [
+        (Gap(0.010, 0.009, 3), True, True, True),
+        (Gap(0.009, 0.008, 3), None, True, True),  # surely above 0, but by less than 0.01
+        (Gap(0.009, 0.0005, 3), False, True, True),
+        (Gap(0.012, 0.013, 3), None, None, True),
+        (Gap(0.0, 0.011, 3), None, None, True),
+        (Gap(0.0, 0.009, 3), False, None, True),
+        (Gap(-0.015, 0.006, 3), False, False, None),
+        (Gap(-0.025, 0.004, 3), False, False, False),
+    ],
+)
+def test_how_a_gap_decides(gap, clearly, at_all, comparably):
+    assert (above(gap), above(gap, least=0), comparable(gap)) == (clearly, at_all, comparably)
+    assert negated(comparable)(gap) == (None if comparably is None else not comparably)
+
+
+def test_how_a_band_decides_and_answers_combine():
+    decide = band(3.6, 4.3, 2.4, 2.0)
+    assert [decide(Mean(x)) for x in (1.9, 2.0, 2.1, 2.4, 3.0, 3.6, 3.7, 4.3, 5.0)] == [
+        False, False, None, True, True, True, None, False, False,
+    ]  # fmt: skip
+    assert (all_of([True, True]), all_of([True, None]), all_of([None, False])) == (True, None, False)
+    assert (agreed([True, True]), agreed([False]), agreed([None, None]), agreed([True, False])) == (
+        True,
+        False,
+        None,
+        None,
     )
 
 
-@pytest.mark.parametrize("accuracy, expected", [(0.63, "reproduced"), (0.62, "undecided"), (0.58, "not reproduced")])
-def test_a_loss_is_judged_by_the_tolerance_in_the_claim(accuracy, expected):
-    """m = 32's best is 0.6445; of m = 256, K = 5 at most 0.02 less is claimed; the interval is 0.0136 wide to each side."""
-    records = as_the_paper_says(
-        lambda m, K, policy, entry: entry.update(test_accuracy=accuracy) if (m, K) == (256, 5) else None
-    )
-    measured = judge(BY_NAME["competitive"], records, "paper")
-    assert measured["verdict"] == expected and "at most 0.02 below" in BY_NAME["competitive"].text, measured
+def test_claims_are_told_apart_and_no_run_is_said_to_be_better():
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS) and all(claim.where and claim.text for claim in CLAIMS)
+    assert "inferred" in next(claim for claim in CLAIMS if claim.name == "m512-time").text
+    for verdicts in (judge_all([]), judge_all(world(), loader()), judge_all(seeds({}, {}), loader())):
+        assert not {"better", "worse", "much"} & set(verdict_table(verdicts).replace(",", " ").split())
 
 
-def test_only_the_paper_s_own_scale_can_reproduce():
-    """Whatever the grid that is called `paper` holds."""
-    for other in (dict(lr=0.01), dict(width=0.5), dict(train_size=5120), dict(momentum=0.9)):
-        words = {judge(claim, as_the_paper_says(**other), "paper")["verdict"] for claim in CLAIMS}
-        assert words == {"undecided"}, other
+def test_the_table_has_a_row_for_every_claim_and_a_column_for_every_way_to_judge_time():
+    head, plain, timed = verdict_table(judge_all(world(), loader())).strip().split("\n\n")
+    assert head == f"{len(CLAIMS)} claims: holds {len(CLAIMS) - 2}, used for the choice 1, undecided 1."
+    for table, columns in ((plain, 4), (timed, 6)):
+        rows = table.splitlines()
+        assert {row.count(" | ") + 1 for row in rows if "---" not in row} == {columns}
+    assert len(plain.splitlines()) + len(timed.splitlines()) == len(CLAIMS) + 4
+    assert "| **holds** | C/L = 0.50: " in timed and "| fails: " in timed and timed.splitlines()[2].endswith("| - |")
+    assert verdict_table(judge_all([])).startswith(f"{len(CLAIMS)} claims: undecided {len(CLAIMS)}.")
 
 
-def on(machine, records):
-    for record in records:
-        record.environment.update(machine)
-    return records
-
-
-@pytest.mark.parametrize("other", [{"device": "Another GPU"}, {"graph": True}, {"code": "0" * 64}, {"threads": 64}])
-def test_seconds_of_different_machines_or_code_are_not_compared(other):
-    records = as_the_paper_says()
-    on(other, [r for r in records if r.cell.K == 5])
-    for name in ("m32-ratio", "m256-time", "m32-same-time", "m32-overfitting-time", "m32-no-gain", "faster"):
-        assert (
-            judge(BY_NAME[name], records, "paper")["measured"]
-            == "no seed has all of them on the same machine with the same code"
-        )
-    assert verdict("m32-overfitting", records) == "reproduced", "epochs do not depend on the machine"
-
-
-def test_seconds_are_paired_by_seed():
-    """K = 1 had the machine for itself with seed 0 alone, K = 5 with seed 1 alone."""
-    records = as_the_paper_says() + as_the_paper_says(seed=1)
-    for record in records:
-        if (record.cell.K == 1) == (record.cell.seed == 1):
-            for entry in record.history:
-                entry["load"] = 9.0
-    assert verdict("m32-ratio", records) == "undecided"
-    assert (
-        "(mean of 2 runs)"
-        in judge(BY_NAME["m32-ratio"], as_the_paper_says() + as_the_paper_says(seed=1), "paper")["measured"]
-    )
-
-
-def test_another_precision_is_not_mixed_in():
-    mixed = [r for r in as_the_paper_says() if r.cell.m == 32] + [
-        r for r in as_the_paper_says(precision="tf32") if r.cell.m > 32
-    ]
-    assert judge(BY_NAME["m256-overfitting"], mixed, "paper")["measured"] == "no record of m = 32, K = 5"
-
-
-def test_a_baseline_that_diverged_decides_nothing():
-    records = [
-        make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K) == (256, 1) else r for r in as_the_paper_says()
-    ]
-    assert judge(BY_NAME["generalises"], records, "paper")["measured"] == "m = 256, K = 1 diverged"
-    assert {verdict(name, records) for name in ("generalises", "faster", "m256-time")} == {"undecided"}
-    assert verdict("final", records) == "not reproduced", "its final accuracy is not about 60 %"
-    seeds = [
-        make_record(r.cell, diverged_at=3) if (r.cell.m, r.cell.K, r.cell.seed) == (512, 5, 1) else r
-        for s in (0, 1)
-        for r in as_the_paper_says(seed=s)
-    ]
-    assert judge(BY_NAME["m512-winner"], seeds, "paper") | {"claim": ""} == {
-        "claim": "", "grid": "paper", "verdict": "not reproduced", "measured": "m = 512, K = 5 diverged with 1 of 2 seeds",
-    }  # fmt: skip
-
-
-def test_what_was_used_for_the_choice_decides_nothing_else():
-    """The final accuracy of m = 32, K = 1 was used: the claim about final accuracies does not look at it."""
-    assert verdict("final", as_the_paper_says(shift(32, 1, "test_accuracy", -0.3))) == "reproduced"
-    assert verdict("m32-best-K1", as_the_paper_says(shift(32, 1, "test_accuracy", -0.3))) == "used for the choice"
-
-
-def test_claims_are_told_apart_and_say_where_they_stand():
-    assert len(BY_NAME) == len(CLAIMS) == 21
-    assert all(isinstance(claim, Claim) and claim.where and claim.text for claim in CLAIMS)
-
-
-def test_the_committed_verdicts_are_what_the_records_say(project):
-    verdicts = judge_all(project / "results", project / "grids")
-    assert json.loads((project / "results/claims.json").read_text()) == verdicts, "make claims"
-    assert to_markdown(verdicts) in (project / "README.md").read_text(), "make claims"
-
-
-def test_make_claims_needs_no_torch(project, tmp_path):
-    from test_imports import loaded_by
-
-    shutil.copytree(project / "results", tmp_path / "results")
-    (tmp_path / "README.md").write_text("a\n<!-- verdicts -->\n<!-- end -->\nb\n")
-    arguments = [str(tmp_path / "results"), str(project / "grids"), str(tmp_path / "README.md")]
-    loaded_by(
-        f"from persist.evidence.claims import main; import io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()): main({arguments!r})",
-        without=("torch", "torchvision"),
-    )
-    assert (
-        (tmp_path / "README.md")
-        .read_text()
-        .startswith("a\n<!-- verdicts -->\n- grid `paper`: undecided: 21\n- grid `reduced`: ")
-    )
-    (tmp_path / "README.md").write_text("no marks")
-    with pytest.raises(SystemExit, match="no place marked"):
-        main(arguments)
-    with pytest.raises(SystemExit, match="error: .*typo is not a folder"):
-        main([str(tmp_path / "typo"), *arguments[1:]])
-    assert not (tmp_path / "typo").exists()
+def test_the_records_of_the_paper_and_of_its_seeds_are_read_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids/paper.yaml").write_text("cells: [{m: 32, K: [1, 5]}]")
+    (tmp_path / "grids/paper-seeds.yaml").write_text("beside: paper\ncells: [{m: 32, K: [1, 5], seed: 1}, {m: 8}]")
+    assert paper_records() == []
+    for name, record in (
+        ("paper", make_record(Cell(m=32))),
+        ("paper-seeds", make_record(Cell(m=8))),
+        ("paper/unfinished", make_record(Cell(m=32, K=5), stopped_at=3)),
+    ):
+        record.save(tmp_path / "results" / name / f"{record.cell.name}.json")
+    assert [(r.cell.m, r.cell.K, r.status) for r in paper_records()] == [
+        (32, 1, "finished"), (32, 5, "unfinished"), (8, 1, "finished"),
+    ]  # fmt: skip

@@ -1,316 +1,149 @@
-import dataclasses
-import random
+"""Figures 1-5, their curves and tables, from made-up records."""
 
-import matplotlib.image
+import dataclasses
+
 import numpy as np
 import pytest
 from helpers import make_record
 
 from persist import Cell
-from persist.evidence.figures import (
-    FIGURES,
-    best,
-    caption,
-    draw_all,
-    draw_figure,
-    draw_record,
-    figure_1,
-    figure_4,
-    mean_curve,
-    other_figures,
-    save_all,
-    select,
-    stacked,
-    summary,
-    timed,
-    timed_by_figure,
-)
+from persist.evidence import select, tables
+from persist.evidence.curves import caption_of, save, style
+from persist.evidence.figures import FIGURES, describe_outcome, draw_all, draw_figure, draw_record, other_figures
 
-BASE = dict(dataset="digits", epochs=4, lr=0.1, reduction="mean")
-CELLS = [
-    *(Cell(m=m, K=K, **BASE) for m in (32, 256, 512) for K in (1, 2, 5)),
-    *(Cell(m=m, K=K, lr_policy="kmu", **BASE) for m in (32, 256, 512) for K in (2, 5)),
-]
-RECORDS = [make_record(cell, seconds=1 + cell.m / 1000) for cell in CELLS]
+CELLS = [Cell(m=m, K=K, epochs=4) for m in (32, 256, 512) for K in (1, 2, 5)]
+CELLS += [Cell(m=m, K=K, lr_policy="kmu", epochs=4) for m in (32, 256, 512) for K in (2, 5)]
 
 
-def text_of(figure):
-    texts = [
-        figure.get_supxlabel(),
-        *(t.get_text() for legend in figure.legends for t in (legend.get_title(), *legend.get_texts())),
+@pytest.fixture(scope="module")
+def records():
+    return [make_record(cell) for cell in CELLS]
+
+
+def line(ax, K):
+    """The points of the curve of K: the first solid line in its colour."""
+    [points] = [entry for entry in ax.lines if entry.get_color() == style(K)[0] and len(entry.get_xdata()) == 4][:1]
+    return np.array(points.get_xdata()), np.array(points.get_ydata())
+
+
+@pytest.mark.parametrize("number", FIGURES)
+def test_every_figure_shows_the_records_of_its_m_and_policy(records, number):
+    m, policy = FIGURES[number]
+    figure = draw_figure(number, records)
+    accuracy_in_time, accuracy_by_epoch, *_ = figure.axes
+    for K in (1, 2, 5):
+        [record] = [r for r in records if (r.cell.m, r.cell.K) == (m, K) and (K == 1 or r.cell.lr_policy == policy)]
+        x, y = line(accuracy_by_epoch, K)
+        assert x.tolist() == [1, 2, 3, 4] and y.tolist() == [e["test_accuracy"] for e in record.history]
+        x, _ = line(accuracy_in_time, K)
+        assert x.tolist() == [select.seconds(record, e) for e in record.history]
+
+
+def test_figure_1_has_the_papers_seconds_and_quoted_bests(records):
+    figure = draw_figure(1, records)
+    assert len(figure.axes) == 6
+    by_paper = figure.axes[2]
+    assert line(by_paper, 1)[0].tolist() == [7, 14, 21, 28] and line(by_paper, 5)[0].tolist() == [20, 40, 60, 80]
+    stars = {(*entry.get_xdata(), *entry.get_ydata()) for entry in by_paper.lines if entry.get_marker() == "*"}
+    assert stars == {(560.0, 0.6364), (600.0, 0.6445)}
+    bands = [
+        entry.get_xdata()[-1]
+        for entry in by_paper.lines
+        if entry.get_color() == style(2)[0] and len(entry.get_xdata()) == 4
     ]
-    return "\n".join([*texts, *(ax.get_title() for ax in figure.axes)])
+    assert sorted(bands) == [32, 41]
+    assert len(draw_figure(2, records).axes) == 4
 
 
-def curves_of(ax):
-    """Colour -> the plotted points of the curve (markers of a single point left out)."""
-    return {line.get_color(): line.get_xydata() for line in ax.lines if len(line.get_xdata()) > 1}
+def test_on_digits_nothing_of_the_papers_is_drawn():
+    records = [make_record(Cell(m=32, K=K, dataset="digits", epochs=2)) for K in (1, 5)]
+    assert len(draw_figure(1, records).axes) == 4
 
 
-COLOURS = {1: "#0072B2", 2: "#E69F00", 5: "#009E73"}
+def test_seconds_are_of_one_core_where_a_run_had_one_thread_on_a_cpu():
+    record = make_record(Cell(m=32, epochs=2))
+    entry = {**record.history[0], "cpu_seconds": 3.0, "train_seconds": 4.0}
+    one = dataclasses.replace(record, environment={**record.environment, "cuda": None, "threads": 1})
+    assert select.seconds(one, entry) == 3.0 and select.seconds(record, entry) == 4.0
+    two = dataclasses.replace(one, environment={**one.environment, "threads": 2})
+    assert select.seconds(two, entry) == 4.0
+    behind = dataclasses.replace(one, cell=dataclasses.replace(one.cell, pipeline="loader"))
+    assert select.seconds(behind, entry) == 4.0
 
 
-@pytest.mark.parametrize(
-    "number, m, policy",
-    [(1, 32, "constant"), (2, 256, "constant"), (3, 512, "constant"), (4, 32, "kmu"), (5, 512, "kmu")],
-)
-def test_what_is_plotted_is_what_was_recorded(number, m, policy):
-    shuffled = random.Random(0).sample(RECORDS, len(RECORDS))
-    figure = draw_figure(number, shuffled)
-    panels = [
-        ("train_seconds", "test_accuracy"),
-        ("epoch", "test_accuracy"),
-        ("train_seconds", "test_loss"),
-        ("epoch", "test_loss"),
-    ]
-    assert len(figure.axes) == 4
-    for ax, (clock, quantity) in zip(figure.axes, panels):
-        curves = curves_of(ax)
-        assert set(curves) == set(COLOURS.values())
-        for K, colour in COLOURS.items():
-            [record] = [r for r in RECORDS if (r.cell.m, r.cell.K) == (m, K) and (K == 1 or r.cell.lr_policy == policy)]
-            expected = [(e[clock], e[quantity]) for e in record.history]
-            np.testing.assert_array_equal(curves[colour], expected)
-    assert [ax.get_ylabel() for ax in figure.axes] == ["top-1 accuracy on the test set", "", "loss on the test set", ""]
-    assert [ax.get_xlabel() for ax in figure.axes][2:] == ["training time in seconds", "epochs"]
-    assert f"Figure {number}: m = {m}" in text_of(figure) and ("kµ" in text_of(figure)) == (policy == "kmu")
+def test_only_seconds_of_one_kind_of_machine_are_drawn_together():
+    fast = make_record(Cell(m=32, epochs=2))
+    other = dataclasses.replace(make_record(Cell(m=32, K=5, epochs=2)), environment={**fast.environment, "device": "B"})
+    third = make_record(Cell(m=32, K=2, epochs=2))
+    assert select.timed({1: [fast], 2: [third], 5: [other]}) == {1: [fast], 2: [third], 5: []}
 
 
-def test_the_best_accuracy_is_marked_with_its_epoch_and_second():
-    cell = Cell(m=32, K=5, **BASE)
-    record = make_record(cell, accuracy=lambda epoch: [0.2, 0.6, 0.6, 0.5][epoch - 1], seconds=3.0)
-    assert best([record]) == (0.6, 2), "the first of equals"
-    figure = figure_1([record])
-    assert "K = 5: best 0.6000 at epoch 2, 30 s" in text_of(figure)
-    for ax, x in zip(figure.axes[:2], (30.0, 2)):
-        assert (x, 0.6) in [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "o"]
+def test_the_mean_curve_goes_as_far_as_all_runs_do():
+    a = make_record(Cell(m=32, epochs=4), accuracy=lambda e: 0.5)
+    b = make_record(Cell(m=32, epochs=4, seed=1), accuracy=lambda e: 0.7 if e == 2 else 0.3, stopped_at=3)
+    curve = select.mean_curve([a, b])
+    assert [point["test_accuracy"] for point in curve] == [pytest.approx(x) for x in (0.4, 0.6, 0.4)]
+    assert select.best([a, b])["epoch"] == 2
+    assert select.mean_curve([make_record(Cell(m=32, epochs=2), diverged_at=2)])[1]["test_loss"] is None
 
 
-def test_a_missing_cell_is_named():
-    records = [r for r in RECORDS if r.cell.K != 2]
-    assert "K = 2: no record" in text_of(figure_1(records)) and "K = 1: best" in text_of(figure_1(records))
-    empty = figure_1([])
-    assert all(f"K = {K}: no record" in text_of(empty) for K in (1, 2, 5)) and "No record" in empty.get_supxlabel()
+def test_select_takes_the_setting_with_the_most_K():
+    wide = [make_record(Cell(m=32, K=K, epochs=2)) for K in (1, 5)]
+    narrow = make_record(Cell(m=32, K=1, epochs=2, width=0.5))
+    assert select.select([narrow, *wide], 32, "constant") == {1: [wide[0]], 2: [], 5: [wide[1]]}
 
 
-def test_a_diverged_cell_is_shown_as_diverged():
-    records = [r if r.cell.K != 5 else make_record(r.cell, diverged_at=3) for r in RECORDS]
-    figure = figure_1(records)
-    assert "K = 5: best 0.6689 at epoch 2, 10 s; diverged in epoch 3" in text_of(figure)
-    assert len(curves_of(figure.axes[1])["#009E73"]) == 2
-    crosses = [line for line in figure.axes[1].lines if line.get_marker() == "X"]
-    assert [line.get_color() for line in crosses] == ["#009E73"]
-    at_once = make_record(Cell(m=32, K=5, **BASE), diverged_at=1)
-    assert "K = 5; diverged in epoch 1" in text_of(figure_1([at_once]))
-
-
-def test_several_seeds_give_their_mean_and_their_number():
-    cells = [Cell(m=32, K=1, seed=seed, **BASE) for seed in (0, 1, 2)]
-    records = [make_record(cell, accuracy=lambda epoch, s=cell.seed: 0.1 * s + 0.1 * epoch) for cell in cells]
-    np.testing.assert_allclose([p["test_accuracy"] for p in mean_curve(records)], [0.2, 0.3, 0.4, 0.5])
-    figure = figure_1(records)
-    assert "n = 3 runs per curve (seed 0, 1, 2)" in figure.get_supxlabel()
-    plotted = [line.get_ydata() for line in figure.axes[1].lines if len(line.get_xdata()) > 1]
-    assert len(plotted) == 4
-    np.testing.assert_allclose(plotted[-1], [0.2, 0.3, 0.4, 0.5])
-
-
-def test_records_of_another_setting_are_not_mixed_in():
-    fp32 = [make_record(dataclasses.replace(c, precision="tf32"), accuracy=lambda e: 0.01) for c in CELLS if c.K == 5]
-    chosen = select(RECORDS + fp32, 32, "constant")
-    assert {K: [r.cell.precision for r in runs] for K, runs in chosen.items()} == {K: ["fp32"] for K in (1, 2, 5)}
-
-
-def test_another_K_gets_a_style_of_its_own():
-    figure = figure_1([*RECORDS, make_record(Cell(m=32, K=10, **BASE))])
-    assert len(curves_of(figure.axes[0])) == 4 and "K = 10: best" in text_of(figure)
-
-
-def test_the_caption_says_what_ran():
-    text = figure_4(RECORDS).get_supxlabel()
-    for part in (
-        "scikit-learn's digits", "all 1437 training images", "all 360 test images", "width 1", "padding 'same'", "mean of the gradients",
-        "µ = 0.1", "momentum 0.5", "4 epochs", "fp32", "Some GPU", "n = 1 run per curve (seed 0)", "Not the paper's data set, epochs, learning rate, sum of the gradients",
-    ):  # fmt: skip
-        assert part in text, part
-    cell = Cell(m=32, train_size=1000, test_size=500)
-    text = caption({1: [make_record(cell)]})
-    assert "a fixed 1000 of the 50000" in text and "a fixed 500 of the 10000" in text and "sum of the gradients" in text
-    assert "Not the paper's training images, test images" in text
-    assert "At the paper's scale" in caption({1: [make_record(Cell(m=32))]})
-
-
-def test_other_work_on_the_machine_is_said_over_the_seconds():
-    busy = make_record(CELLS[0], load=4.0)
-    assert figure_1([busy]).axes[0].get_title() == "other work ran on the machine during 1 run"
-    assert figure_1(RECORDS).axes[0].get_title() == ""
-
-
-def seeds(K, threads=(1, 2, 2), loads=(9.0, 1.0, 1.0)):
-    """Three runs, the best in epoch 2, 3 and 4; the first with other threads, and beside other work."""
-    runs = []
-    for seed, (n, load) in enumerate(zip(threads, loads)):
-        run = make_record(
-            Cell(m=32, K=K, seed=seed, **BASE),
-            load=load,
-            seconds=5.0 - seed,
-            accuracy=lambda e, s=seed: 0.5 - 0.1 * s - 0.01 * abs(e - 2 - s),
-        )
-        run.environment["threads"] = n
-        runs.append(run)
-    return runs
-
-
-def test_seconds_are_those_of_one_machine_of_runs_that_had_it_for_themselves():
-    one, five = seeds(1), seeds(5)
-    assert timed({1: one, 5: five}) == {1: one[1:], 5: five[1:]}
-    assert timed({1: one, 5: five[:1]}) == {1: one[:1], 5: five[:1]}, "rather all curves than the quiet ones alone"
-    mixed = seeds(5, loads=(9.0, 1.0, 9.0))
-    assert timed({1: one, 5: mixed}) == {1: one[1:], 5: mixed[1:2]}
-    assert timed({}) == {} and timed({1: []}) == {1: []}
-    other_torch = make_record(one[1].cell, load=1.0)
-    other_torch.environment["torch"] = "2.11.0"
-    assert timed({1: [one[2], other_torch], 5: five[1:]}) == {1: [one[2]], 5: five[1:]}
-
-
-def test_in_a_table_the_seconds_of_each_m_are_of_one_machine():
-    """As of a cluster's cells, each on another node."""
-    here, there = make_record(Cell(m=32, **BASE)), make_record(Cell(m=512, **BASE))
-    there.environment["device"] = "Another GPU"
-    assert timed_by_figure({0: [here], 1: [there]}) == {0: [here], 1: [there]} and timed({0: [here], 1: [there]}) == {
-        0: [],
-        1: [there],
-    }
-
-
-def test_a_panel_over_seconds_says_which_runs_it_shows():
-    figure = figure_1([*seeds(1), *seeds(5)])
-    over_seconds, over_epochs = ([line for line in ax.lines if len(line.get_xdata()) > 1] for ax in figure.axes[:2])
-    assert (len(over_seconds), len(over_epochs)) == (2 * 3, 2 * 4), "of each K the runs and their mean"
-    np.testing.assert_allclose([line.get_xdata()[-1] for line in over_seconds[:3]], [16.0, 12.0, 14.0])
-    assert figure.axes[0].get_title() == "4 of 6 runs: Some GPU" and figure.axes[1].get_title() == ""
-    # the circle: at the best epoch of the mean of all three, on the mean that the panel shows
-    assert best(seeds(1)) == (pytest.approx(0.4 - 0.01 * 2 / 3), 3)
-    circles = [
-        [line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() == "o"][0] for ax in figure.axes[:2]
-    ]
-    assert circles == [[pytest.approx(3 * 3.5), pytest.approx(0.345)], [3, pytest.approx(0.4 - 0.01 * 2 / 3)]]
-    assert "K = 1: best of the mean 0.3933 at epoch 3, 10 s" in text_of(figure)
-    busy = figure_1([*seeds(1), *seeds(5)[:1]])
-    assert busy.axes[0].get_title() == "2 of 4 runs: Some GPU\nother work ran on the machine during 2 runs"
-
-
-def test_pictures_are_the_same_for_the_same_records(tmp_path):
-    first, second = (
-        save_all(draw_all(RECORDS), tmp_path / "a"),
-        save_all(draw_all(list(reversed(RECORDS))), tmp_path / "b"),
-    )
-    assert [p.name for p in first] == [
-        f"{name}.{s}" for name in (*(f"figure{n}" for n in FIGURES), "m256-kmu") for s in ("png", "svg")
-    ]
-    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second))
-    picture = matplotlib.image.imread(first[0])
-    assert picture.shape[0] > 900 and picture.shape[1] > 1200 and picture[..., :3].std() > 0.05
-
-
-def test_nothing_runs_over_the_edge(tmp_path):
-    """The longest caption and legend stay within the picture."""
-    cell = dict(
-        train_size=10_240,
-        test_size=5_000,
-        width=0.25,
-        padding="alexnet",
-        reduction="mean",
-        lr=0.0125,
-        epochs=100,
-        hidden_layers=2,
-    )
+def test_unfinished_diverged_and_missing_runs_are_told():
     records = [
-        make_record(Cell(m=512, K=K, seed=seed, **cell), seconds=1234.5, load=9.0) for K in (1, 2, 5) for seed in (0, 1)
+        make_record(Cell(m=512, K=1, epochs=100), stopped_at=37),
+        make_record(Cell(m=512, K=5, epochs=100), diverged_at=9),
     ]
-    for record in records:
-        record.environment.update(device="NVIDIA GeForce GTX 1080 Ti", threads=64 if record.cell.seed else 32)
-    for shape in (lambda figure: figure, stacked):
-        figure = shape(draw_figure(3, records))
-        figure.draw_without_rendering()
-        width, height = figure.canvas.get_width_height()
-        assert "3 of 6 runs: NVIDIA" in figure.axes[0].get_title()
-        for artist in (
-            figure._supxlabel,
-            *figure.legends,
-            *(ax.yaxis.label for ax in figure.axes),
-            figure.axes[0].title,
-        ):
-            box = artist.get_window_extent()
-            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, artist
+    figure = draw_figure(3, records)
+    [legend] = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert "37 of 100 epochs so far" in texts[0]
+    assert texts[1] == "K = 2: not recorded yet" and "diverged in epoch 9" in texts[2]
+    assert "1 of 2 runs unfinished" in figure.get_supxlabel()
+    assert "after 37 of 100 epochs" in describe_outcome(3, records)
+    assert "K = 2: not recorded yet." in describe_outcome(3, records)
 
 
-def test_stacked_panels_show_the_same_and_stay_within_the_picture():
-    wide, figure = figure_4(RECORDS), stacked(figure_4(RECORDS))
-    figure.draw_without_rendering()
-    width, height = figure.canvas.get_width_height()
-    assert height > 3 * width
-    boxes = [ax.get_tightbbox() for ax in figure.axes]
-    assert all(above.y0 >= below.y1 for above, below in zip(boxes, boxes[1:])), "one below the other"
-    for box in (
-        *boxes,
-        figure._supxlabel.get_window_extent(),
-        *(legend.get_window_extent() for legend in figure.legends),
-    ):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
-    for ax, same in zip(figure.axes, wide.axes):
-        assert {color: points.tolist() for color, points in curves_of(ax).items()} == {
-            color: points.tolist() for color, points in curves_of(same).items()
-        }
-    assert [(ax.get_xlabel(), ax.get_ylabel()[:3]) for ax in figure.axes] == [
-        ("training time in seconds", "top"), ("epochs", "top"), ("training time in seconds", "los"), ("epochs", "los"),
-    ]  # fmt: skip
+def test_nothing_recorded_gives_empty_figures_that_say_so():
+    assert "No run of this picture is recorded yet." in draw_figure(1, []).get_supxlabel()
+    assert set(draw_all([])) == {f"figure{n}" for n in range(1, 6)} and other_figures([]) == {}
 
 
-def test_an_m_of_ones_own_gets_a_figure_of_its_own():
-    own = [make_record(Cell(m=64, K=K, **BASE)) for K in (1, 3)]
-    assert other_figures(RECORDS).keys() == {"m256-kmu"}
-    figures = other_figures(own)
-    assert figures.keys() == {"m64"} and "m = 64, learning rate µ" in text_of(figures["m64"])
-    assert "K = 3: best" in text_of(figures["m64"]) and len(curves_of(figures["m64"].axes[0])) == 2
+def test_the_caption_says_data_network_step_hardware_n_and_commit(records):
+    record = dataclasses.replace(records[0], environment={**records[0].environment, "git_commit": "abcdef1234"})
+    caption = caption_of([record])
+    for part in ("CIFAR-10", "all 50,000", "stride 4", "mean of the gradients", "Some GPU", "n = 1", "abcdef1"):
+        assert part in caption
 
 
-def test_one_record_alone():
-    figure = draw_record(RECORDS[0])
-    assert len(figure.axes) == 4 and RECORDS[0].cell.name in text_of(figure)
+def test_every_K_has_a_look_of_its_own():
+    assert len({(style(K)[0], str(style(K)[1])) for K in range(1, 17)}) == 16
 
 
-def test_summary_has_a_row_per_cell():
-    table = summary(RECORDS)
-    assert len(table) == 15
-    row = table[(table.m == 512) & (table.K == 5) & (table.policy == "kmu")].iloc[0]
-    record = next(r for r in RECORDS if (r.cell.m, r.cell.K, r.cell.lr_policy) == (512, 5, "kmu"))
-    assert (
-        row["final accuracy"] == pytest.approx(record.history[-1]["test_accuracy"], abs=5e-5)
-        and row["gradients"] == 4 * 5 * 1437
-    )
-    assert len(summary([make_record(CELLS[0], diverged_at=1)])) == 1
-    two = [make_record(dataclasses.replace(CELLS[0], precision=p, epochs=e)) for p, e in (("fp32", 2), ("tf32", 3))]
-    assert list(summary(two)["precision"]) == ["fp32", "tf32"] and list(summary(two)["epochs"]) == [2, 3]
-    seeds = [
-        make_record(
-            dataclasses.replace(CELLS[0], seed=s),
-            accuracy=lambda e, s=s: 0.5 + 0.1 * s,
-            seconds=s + 1,
-            diverged_at=3 if s == 2 else None,
-        )
-        for s in range(3)
+def test_the_same_figure_gives_the_same_files(records, tmp_path):
+    for folder in ("a", "b"):
+        save(draw_figure(2, records), tmp_path / folder, "figure2")
+    for suffix in ("png", "svg"):
+        assert (tmp_path / f"a/figure2.{suffix}").read_bytes() == (tmp_path / f"b/figure2.{suffix}").read_bytes()
+
+
+def test_one_run_alone(records):
+    assert draw_record(records[2]).axes
+
+
+def test_the_table_has_a_row_for_each_configuration():
+    records = [
+        make_record(Cell(m=32, epochs=4, seed=seed), accuracy=lambda e, s=seed: 0.5 + 0.1 * s) for seed in (0, 1)
     ]
-    [row] = summary(seeds[:2]).to_dict("records")
-    assert (row["seeds"], row["status"], row["best accuracy"], row["final accuracy"], row["seconds"]) == (
-        2,
-        "finished",
-        0.55,
-        0.55,
-        6.0,
-    )
-    [row] = summary(seeds).to_dict("records")
-    assert (row["seeds"], row["status"], row["best accuracy"]) == (3, "1 of 3 diverged", None), (
-        "no mean of those that are left"
-    )
-    assert row["final accuracy"] is None
+    records.append(make_record(Cell(m=32, K=5, epochs=4), stopped_at=3))
+    table = tables.summary(records)
+    assert table["K"].tolist() == [1, 5] and table["seeds"].tolist() == [2, 1]
+    assert table["best test accuracy"][0] == "0.5500 (0.5000 to 0.6000)" and table["epochs"].tolist() == ["4", "3 of 4"]
+    assert table["iterations"].tolist() == ["6,252", "23,445"]
+    text = tables.markdown(table)
+    assert text.count("\n") == 3 and text.splitlines()[1].startswith("| ---: |")
+    assert tables.markdown(tables.summary([])) == "Not recorded yet."

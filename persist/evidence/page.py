@@ -1,0 +1,54 @@
+"""Pages whose tables and numbers come from the records: README.md and docs/*.md.
+
+What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by what BLOCKS has under NAME.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from persist.evidence import answers, readings, tables
+from persist.grids import grid_path, load_grid, load_grid_records
+from persist.record import Record, write_atomically
+
+MARK = re.compile(r"(<!-- (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill(path, root="results") -> None:
+    """Replace what stands between marks in the file. Raises ValueError, naming the file, for a mark without a block."""
+
+    def block(match):
+        if match["name"] not in BLOCKS:
+            raise ValueError(f"{path}: no block is named {match['name']!r}; there are {', '.join(BLOCKS)}")
+        return f"{match[1]}{BLOCKS[match['name']](root).strip()}\n{match[3]}"
+
+    text = Path(path).read_text()
+    filled = MARK.sub(block, text)
+    if filled != text:
+        write_atomically(path, filled.encode())
+
+
+def records_of(name: str, root) -> list[Record]:
+    """Those of a grid and of the one beside it; none where the grid is not there."""
+    if not grid_path(name).exists():
+        return []
+    records, beside = load_grid_records(load_grid(grid_path(name)), root)
+    return records + beside
+
+
+def _table(name):
+    return lambda root: tables.markdown(tables.summary(records_of(name, root)))
+
+
+def _readings(root):
+    return records_of("readings", root) or records_of("readings-start", root)
+
+
+BLOCKS: dict[str, Callable[[str], str]] = {
+    "answers": answers.answers,
+    "recorded": answers.recorded,
+    "table paper": _table("paper-seeds"),
+    "table preview": _table("preview"),
+    "readings table": lambda root: tables.markdown(readings.readings_table(_readings(root))),
+    "readings choice": lambda root: readings.describe_choice(_readings(root)),
+}

@@ -1,0 +1,79 @@
+"""Pages filled in from records; the answers."""
+
+import re
+
+import pytest
+from helpers import make_record
+
+from persist import Cell
+from persist.evidence import answers, page
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A project with a grid `paper` of two runs at m = 512."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids/paper.yaml").write_text("base: {m: 512, epochs: 4}\ncells: [{K: [1, 5]}]\n")
+    return tmp_path
+
+
+def test_what_stands_between_marks_is_replaced_and_nothing_else(folder, monkeypatch):
+    monkeypatch.setitem(page.BLOCKS, "some block", lambda root: f"made from {root}\n")
+    path = folder / "page.md"
+    path.write_text("before\n<!-- some block -->\nold\nlines\n<!-- end -->\nafter <!-- a comment -->\n")
+    page.fill(path)
+    filled = "before\n<!-- some block -->\nmade from results\n<!-- end -->\nafter <!-- a comment -->\n"
+    assert path.read_text() == filled
+    page.fill(path)
+    assert path.read_text() == filled
+
+
+def test_a_mark_without_a_block_is_named(folder):
+    path = folder / "page.md"
+    path.write_text("<!-- nosuch -->\n<!-- end -->\n")
+    with pytest.raises(ValueError, match=r"page.md: no block is named 'nosuch'; there are .*answers"):
+        page.fill(path)
+
+
+def test_every_mark_of_the_projects_pages_has_a_block(project):
+    for path in (project / "README.md", *(project / "docs").glob("*.md")):
+        names = re.findall(r"<!-- ([\w -]+) -->\n(?:.*\n)*?<!-- end -->", path.read_text())
+        assert set(names) <= set(page.BLOCKS), path
+
+
+def test_every_block_can_do_with_no_records(project, monkeypatch):
+    monkeypatch.chdir(project)
+    for name, block in page.BLOCKS.items():
+        assert block("nowhere").strip(), name
+
+
+def test_how_much_is_recorded(folder):
+    make_record(Cell(m=512, epochs=4)).save(folder / f"results/paper/{Cell(m=512, epochs=4).name}.json")
+    open_one = make_record(Cell(m=512, K=5, epochs=4), stopped_at=3)
+    open_one.save(folder / f"results/paper/{open_one.cell.name}.json")
+    assert answers.recorded("results") == "- `paper`: 1 of 2 runs; unfinished: 3 of 4 epochs"
+
+
+def record(K, accuracy):
+    made = make_record(Cell(m=512, K=K, epochs=4), accuracy=lambda e: accuracy)
+    made.save(f"results/paper/{made.cell.name}.json")
+
+
+@pytest.mark.parametrize(
+    "five, answer",
+    [(0.6, "Yes at m = 512."), (0.48, "No at m = 512."), (0.51, "Not told apart at m = 512.")],
+)
+def test_whether_a_larger_K_is_ahead_per_epoch(folder, five, answer):
+    record(1, 0.5)
+    record(5, five)
+    row = answers.answers("results").splitlines()[2]
+    assert f"| {answer} |" in row and "n = 1" in row
+
+
+def test_an_unfinished_run_answers_nothing(folder):
+    record(1, 0.5)
+    open_one = make_record(Cell(m=512, K=5, epochs=4), stopped_at=3)
+    open_one.save(folder / f"results/paper/{open_one.cell.name}.json")
+    rows = answers.answers("results").splitlines()[2:]
+    assert len(rows) == 5 and all("Not recorded yet." in row for row in rows)
