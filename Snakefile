@@ -118,9 +118,22 @@ rule pages:
         "python -m persist page {params.pages}"
 
 
+rule idea:
+    input:
+        "persist/notebook/idea.py",
+    output:
+        multiext("figures/idea", ".png", ".svg"),
+    run:
+        from persist.evidence.curves import save
+        from persist.notebook.idea import draw_idea
+
+        save(draw_idea(), "figures", "idea")
+
+
 rule report:
     input:
         "runs/published/pages",
+        "figures/idea.png",
         [picture for grid in RECORDED.values() for picture in pictures(grid, f"figures/{grid.name}")],
     output:
         "report/index.html",

@@ -14,6 +14,7 @@ _HOME = {
     "train": "training",
     "Record": "record",
     "load_records": "record",
+    "payoff": "evidence.payoff",
 }
 __all__ = sorted(_HOME)
 __version__ = "0.2.0"

@@ -61,6 +61,13 @@ def page(options: argparse.Namespace) -> None:
         fill(path)
 
 
+def payoff_grids(options: argparse.Namespace) -> None:
+    """Apply the rule of docs/payoff.md to the recorded rates: write the runs that it asks for into grids/payoff*.yaml."""
+    from persist.evidence.payoff import write_grids
+
+    print(write_grids())
+
+
 def report(options: argparse.Namespace) -> None:
     """Write one page to read from results/ and figures/: report/index.html."""
     from persist.evidence.report import write_report
@@ -133,7 +140,9 @@ def parser() -> argparse.ArgumentParser:
 
     def verb(function):
         text = function.__doc__.removesuffix(".")
-        added = verbs.add_parser(function.__name__, help=text[0].lower() + text[1:], description=f"{text}.")
+        added = verbs.add_parser(
+            function.__name__.replace("_", "-"), help=text[0].lower() + text[1:], description=f"{text}."
+        )
         added.set_defaults(run=function)
         return added
 
@@ -154,6 +163,7 @@ def parser() -> argparse.ArgumentParser:
     keep.add_argument("--from", dest="source", type=Path, default=Path("runs"), help="default: runs")
     keep.add_argument("--replace", action="store_true", help="replace records that are there already and differ")
     verb(publish)
+    verb(payoff_grids)
     verb(page).add_argument("files", nargs="+", type=Path)
     verb(report).add_argument("folder", nargs="?", type=Path, default=Path("report"))
     give = verb(export)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from persist.evidence import readings
+from persist.evidence import payoff, readings
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
 from persist.evidence.select import seconds, select
@@ -112,4 +112,4 @@ def _network(root) -> tuple[str, str]:
 
 
 def _use(root) -> tuple[str, str]:
-    return NOT_YET, "[the plan](docs/payoff.md)"
+    return payoff.short(payoff.load(root))

@@ -22,6 +22,9 @@ def _figures(grid: Grid) -> list[str]:
 KINDS = {
     "figures": Kind("notebooks/figures.ipynb", _figures),
     "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"]),
+    "payoff-rates": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-rates"]),
+    "payoff": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-m512", "payoff-m32", "payoff"]),
+    "loading": Kind("notebooks/loading.ipynb", lambda grid: ["loading"]),
 }
 
 

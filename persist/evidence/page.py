@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from persist.evidence import answers, readings, tables
+from persist.evidence import answers, loading, payoff, readings, tables
+from persist.evidence.claims import judge_all, paper_records, verdict_table
 from persist.grids import grid_path, load_grid, load_grid_records
 from persist.record import Record, write_atomically
 
+PAYOFF = ("answer", "outcome", "contrasts", "arms", "rates", "rates picture", "chart", "check")
 MARK = re.compile(r"(<!-- (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -36,6 +38,21 @@ def records_of(name: str, root) -> list[Record]:
     return records + beside
 
 
+def verdicts(root) -> list[dict]:
+    """Every claim of the paper, judged by what is recorded."""
+    tie = len(readings.tied(_readings(root))) > 1
+    used = [(32, 1), (32, 5)] if tie else [(32, 1)]
+    return judge_all(paper_records(root), loading.ratios(records_of("loading", root)), used)
+
+
+def _loading(name):
+    return lambda root: loading.blocks(records_of("loading", root), loading.load_monai())[name]
+
+
+def _payoff(name):
+    return lambda root: payoff.blocks(root)[name]
+
+
 def _table(name):
     return lambda root: tables.markdown(tables.summary(records_of(name, root)))
 
@@ -49,6 +66,9 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "recorded": answers.recorded,
     "table paper": _table("paper-seeds"),
     "table preview": _table("preview"),
+    "verdicts": lambda root: verdict_table(verdicts(root)),
+    **{f"loading {name}": _loading(name) for name in ("when", "table", "picture", "alone", "monai", "paper")},
+    **{f"payoff {name}": _payoff(name) for name in PAYOFF},
     "readings table": lambda root: tables.markdown(readings.readings_table(_readings(root))),
     "readings choice": lambda root: readings.describe_choice(_readings(root)),
 }
