@@ -27,8 +27,8 @@ from torch.nn.functional import max_pool2d
 def toeplitz() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(A, G, B) of a 2x2 map and a 3x3 kernel, T = 9.
 
-    In one dimension y0 = w1 x0 + w2 x1 and y1 = w0 x0 + w1 x1: a Toeplitz matrix, the transpose of the multiplication of
-    two polynomials of degree 1, which three points determine (Toom-Cook; at the points 0, 1 and infinity Karatsuba's
+    In one dimension y0 = w1 x0 + w2 x1 and y1 = w0 x0 + w1 x1: a Toeplitz matrix, the transpose of the multiplication
+    of two polynomials of degree 1, which three points determine (Toom-Cook; at the points 0, 1 and infinity Karatsuba's
     scheme). Points (cos t, sin t) of the projective line at equal angles keep the rounding errors close to those of the
     plain sum, Karatsuba's double them. In two dimensions each matrix is the Kronecker product with itself.
     """
@@ -41,13 +41,13 @@ def toeplitz() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def cyclic(side: int, kernel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(A, G, B) of a side x side map and a kernel of side + 1, by the discrete Fourier transform of length n = side + 2.
+    """(A, G, B) of a side x side map and a kernel of side + 1, by the discrete Fourier transform of length side + 2.
 
-    Pixels are at most side - 1 apart and taps reach side / 2 far, so that a cyclic convolution of length n wraps around
-    only where it meets zeros. With x and w at one of the n x n frequencies, w conjugated, y there is z = x w. Frequencies
-    equal to their own negative are real: one product each. The others come in conjugate pairs, of which one is enough:
-    one complex product, made of three real ones, p0 = Re x Re w, p1 = Im x Im w, p2 = (Re x + Im x) (Re w + Im w), of
-    which Re z = p0 - p1 and Im z = p2 - p0 - p1. For side 4: 4 + 3 * 16 = 52 products.
+    Pixels are at most side - 1 apart and taps reach side / 2 far, so that a cyclic convolution of that length, n, wraps
+    around only where it meets zeros. With x and w at one of the n x n frequencies, w conjugated, y there is z = x w.
+    Frequencies equal to their own negative are real: one product each. The others come in conjugate pairs, of which one
+    is enough: one complex product, made of three real ones, p0 = Re x Re w, p1 = Im x Im w and
+    p2 = (Re x + Im x) (Re w + Im w), of which Re z = p0 - p1 and Im z = p2 - p0 - p1. Side 4: 4 + 3 * 16 = 52 products.
     """
     n, reach = side + 2, kernel // 2
     rows, columns, taps = [], [], []

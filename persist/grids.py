@@ -121,10 +121,10 @@ _StrictLoader.add_implicit_resolver(
 
 def find_records(cells: list[Cell], folders) -> list[Record]:
     """What is known of these cells, in their order: of each the longest record in the folders, a finished one first,
-    and of equally long ones that of the first folder. In runs/<grid>, those of runs still going on lie in unfinished/."""
+    and of equally long ones that of the first folder. In runs/<grid>, those of runs that go on lie in unfinished/."""
     found: dict[Cell, Record] = {}
-    for folder in (place for folder in map(Path, folders) for place in (folder, folder / "unfinished")):
-        for record in load_records(folder, cells) if folder.is_dir() else []:
+    for place in (place for folder in map(Path, folders) for place in (folder, folder / "unfinished")):
+        for record in load_records(place, cells) if place.is_dir() else []:
             if record.cell not in found or _extent(record) > _extent(found[record.cell]):
                 found[record.cell] = record
     return [found[cell] for cell in cells if cell in found]
@@ -136,7 +136,8 @@ def _extent(record: Record):
 
 def load_grid_records(grid: Grid, root, grids="grids") -> tuple[list[Record], list[Record]]:
     """The records of the grid's cells in root/<grid> (root: runs or results), and those of the grid beside it: from
-    there too or, where they were not trained there, from results/. Raises RecordError or ValueError, naming the file."""
+    there too or, where they were not trained there, from results/. Raises RecordError or ValueError, naming the file.
+    """
     root, beside = Path(root), []
     if grid.beside:
         others = load_grid(Path(grids) / f"{grid.beside}.yaml").cells

@@ -17,18 +17,22 @@ class KMu(Callback):
     """
 
     def __init__(self):
-        self.hooks, self.scaled, self.k = contextlib.ExitStack(), contextlib.ExitStack(), 1
+        self.hooks, self.scaled = contextlib.ExitStack(), contextlib.ExitStack()
 
     def on_train_start(self, trainer, pl_module):
         loader = trainer.train_dataloader
         if type(loader) is not persistent:
             raise TypeError(f"KMu needs persistent(loader, K) as the training loader, not {type(loader).__name__}")
+        self.k, self.K = 0, loader.K
         for optimizer in trainer.optimizers:
             self.hooks.callback(optimizer.register_step_pre_hook(self._scale).remove)
             self.hooks.callback(optimizer.register_step_post_hook(self._restore).remove)
 
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.k = 0
+
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.k = batch_idx % trainer.train_dataloader.K + 1
+        self.k = self.k % self.K + 1  # not by batch_idx: within an epoch that is resumed, the loader starts anew
 
     def _scale(self, optimizer, args, kwargs):
         self.scaled.enter_context(scaled_rates(optimizer, self.k))

@@ -23,7 +23,7 @@ class ReducedAlexNet(nn.Sequential):
 
 
 def _block(c: Convolution) -> list[nn.Module]:
-    """A convolution, its pooling, if any, and its ReLU: after the pooling, where it is the same at a quarter of the work."""
+    """A convolution, its pooling, if any, and its ReLU: after the pooling it is the same at a quarter of the work."""
     if c.stride == 1 and c.padding == c.kernel // 2 and (c.side, c.kernel) in MAPS:
         convolution, pool = SmallMapConv2d(c.inputs, c.outputs, c.kernel, c.side), SmallMapPool2d()
     else:

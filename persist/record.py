@@ -61,7 +61,7 @@ class Record:
 
     @classmethod
     def load(cls, path) -> "Record":
-        """Raises RecordError, naming the file, unless it holds a record of this schema whose parts agree, as it was saved."""
+        """Raises RecordError, naming the file, unless it holds a record of this schema, as it was saved."""
         path = Path(path)
         try:
             fields = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
@@ -167,7 +167,7 @@ def load_records(folder, cells=None) -> list[Record]:
 
 
 def to_table(records):
-    """One row per record and evaluation: the cell's fields, the history's, `cell_name` and `status` (a pandas DataFrame)."""
+    """One row per record and evaluation: its fields, the history's, `cell_name` and `status` (a DataFrame)."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -210,7 +210,7 @@ def check_writable(name: str, folder):
 
 
 def _sync_folder(folder):
-    """A record's name must survive a loss of power before its checkpoint is deleted. Not every system and disk can do it."""
+    """A record's name must survive a loss of power before its checkpoint is deleted. Not every system can do it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

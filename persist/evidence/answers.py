@@ -6,43 +6,43 @@ from persist.evidence import payoff, readings
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
 from persist.evidence.select import seconds, select
-from persist.grids import Grid, find_records, grid_path, load_grid
+from persist.grids import find_records, load_grid
 from persist.record import Record
 
 NOT_YET = "Not recorded yet."
 CLEAR = 0.01  # a gain in accuracy that is called one
 
 
-def grid_records(root, *names: str) -> tuple[list[Grid], list[Record]]:
-    """Those of the grids that are there, and what is recorded of them."""
-    grids = [load_grid(grid_path(name)) for name in names if grid_path(name).exists()]
-    records = [record for grid in grids for record in find_records(grid.cells, [Path(root) / grid.name])]
-    return grids, list({record.cell: record for record in records}.values())
+def grid_records(root, grids, *names: str) -> list[Record]:
+    """What is recorded of the grids that are there, each run once."""
+    paths = [path for path in (Path(grids) / f"{name}.yaml" for name in names) if path.exists()]
+    records = [record for path in paths for record in find_records(load_grid(path).cells, [Path(root) / path.stem])]
+    return list({record.cell: record for record in records}.values())
 
 
-def recorded(root) -> str:
+def recorded(root, grids="grids") -> str:
     """How much of every grid is recorded, a line each."""
     lines = []
-    for name in sorted(path.stem for path in Path("grids").glob("*.yaml") if path.stem != "smoke"):
-        [grid], records = grid_records(root, name)
+    for path in sorted(path for path in Path(grids).glob("*.yaml") if path.stem != "smoke"):
+        grid, records = load_grid(path), grid_records(root, grids, path.stem)
         done = sum(record.status != "unfinished" for record in records)
         going = [f"{r.history[-1]['epoch']} of {r.cell.epochs} epochs" for r in records if r.status == "unfinished"]
         lines.append(
-            f"- `{name}`: {done} of {count(len(grid.cells), 'run')}{'; unfinished: ' * bool(going)}{', '.join(going)}"
+            f"- `{path.stem}`: {done} of {count(len(grid.cells), 'run')}"
+            + ("; unfinished: " + ", ".join(going) if going else "")
         )
     return "\n".join(lines)
 
 
-def answers(root) -> str:
+def answers(root, grids="grids") -> str:
     """The table at the top of the README."""
-    _, paper = grid_records(root, "paper", "paper-seeds")
-    finished = [record for record in paper if record.status != "unfinished"]
+    finished = [record for record in grid_records(root, grids, "paper", "paper-seeds") if record.status != "unfinished"]
     rows = [
         ("Does a larger K do better per epoch?", *_per_epoch(finished)),
         ("And in computing time?", *_in_time(finished)),
         ("Does it make large minibatches competitive?", *_large(finished)),
-        ("Which network was it?", *_network(root)),
-        ("Should I use it?", *_use(root)),
+        ("Which network was it?", *_network(root, grids)),
+        ("Should I use it?", *_use(root, grids)),
     ]
     head = "| question | answer | evidence |\n| --- | --- | --- |\n"
     return head + "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -101,8 +101,8 @@ def _large(records) -> tuple[str, str]:
     )
 
 
-def _network(root) -> tuple[str, str]:
-    _, records = grid_records(root, "readings", "readings-start")
+def _network(root, grids) -> tuple[str, str]:
+    records = grid_records(root, grids, "readings", "readings-start")
     if not records:
         return NOT_YET, ""
     tried = count(len(readings.readings(records)), "reading")
@@ -111,5 +111,5 @@ def _network(root) -> tuple[str, str]:
     ), f"{tried} of the text tried, {count(len(records), 'run')} ([which network](docs/reading.md))"
 
 
-def _use(root) -> tuple[str, str]:
-    return payoff.short(payoff.load(root))
+def _use(root, grids) -> tuple[str, str]:
+    return payoff.short(payoff.load(root, grids))

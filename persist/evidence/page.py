@@ -9,7 +9,7 @@ from pathlib import Path
 
 from persist.evidence import answers, loading, payoff, readings, tables
 from persist.evidence.claims import judge_all, paper_records, verdict_table
-from persist.grids import grid_path, load_grid, load_grid_records
+from persist.grids import load_grid, load_grid_records
 from persist.record import Record, write_atomically
 
 PAYOFF = ("answer", "outcome", "contrasts", "arms", "rates", "rates picture", "chart", "check")
@@ -30,19 +30,25 @@ def fill(path, root="results") -> None:
         write_atomically(path, filled.encode())
 
 
-def records_of(name: str, root) -> list[Record]:
+def records_of(name: str, root, grids="grids") -> list[Record]:
     """Those of a grid and of the one beside it; none where the grid is not there."""
-    if not grid_path(name).exists():
+    path = Path(grids) / f"{name}.yaml"
+    if not path.exists():
         return []
-    records, beside = load_grid_records(load_grid(grid_path(name)), root)
+    records, beside = load_grid_records(load_grid(path), root, grids)
     return records + beside
 
 
-def verdicts(root) -> list[dict]:
-    """Every claim of the paper, judged by what is recorded."""
-    tie = len(readings.tied(_readings(root))) > 1
+def verdicts(root, grids="grids") -> str:
+    """Markdown: every claim of the paper, judged by what is recorded."""
+    tie = len(readings.tied(_readings(root, grids))) > 1
     used = [(32, 1), (32, 5)] if tie else [(32, 1)]
-    return judge_all(paper_records(root), loading.ratios(records_of("loading", root)), used)
+    measured = loading.ratios(records_of("loading", root, grids))
+    return verdict_table(judge_all(paper_records(root, grids), measured, used))
+
+
+def _readings(root, grids="grids"):
+    return records_of("readings", root, grids) or records_of("readings-start", root, grids)
 
 
 def _loading(name):
@@ -57,16 +63,12 @@ def _table(name):
     return lambda root: tables.markdown(tables.summary(records_of(name, root)))
 
 
-def _readings(root):
-    return records_of("readings", root) or records_of("readings-start", root)
-
-
 BLOCKS: dict[str, Callable[[str], str]] = {
     "answers": answers.answers,
     "recorded": answers.recorded,
     "table paper": _table("paper-seeds"),
     "table preview": _table("preview"),
-    "verdicts": lambda root: verdict_table(verdicts(root)),
+    "verdicts": verdicts,
     **{f"loading {name}": _loading(name) for name in ("when", "table", "picture", "alone", "monai", "paper")},
     **{f"payoff {name}": _payoff(name) for name in PAYOFF},
     "readings table": lambda root: tables.markdown(readings.readings_table(_readings(root))),

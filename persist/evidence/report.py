@@ -4,7 +4,6 @@ The page is one file. It loads nothing from elsewhere: pictures are data URIs, t
 """
 
 import base64
-import contextlib
 import io
 import re
 from pathlib import Path
@@ -14,10 +13,10 @@ import matplotlib
 import mistune
 from markupsafe import Markup
 
-from persist.evidence.claims import judge_all, paper_records, verdict_table
+from persist.evidence.answers import answers
 from persist.evidence.curves import count, describe_hardware
 from persist.evidence.kinds import kind_of
-from persist.evidence.loading import NotMeasured, ratios
+from persist.evidence.page import verdicts
 from persist.evidence.tables import markdown, summary
 from persist.grids import Grid, find_records, load_grid
 from persist.notebook.idea import draw_idea
@@ -49,7 +48,8 @@ def build(root) -> str:
     return environment.from_string(TEMPLATE.read_text()).render(
         idea=_picture("idea", _svg(draw_idea())),
         grids=grids,
-        verdicts=_html(_verdicts(root)),
+        answers=_html(answers(root / "results", root / "grids")),
+        verdicts=_html(verdicts(root / "results", root / "grids")),
     )
 
 
@@ -83,16 +83,6 @@ def _how_it_ran(grid: Grid, records: list[Record]) -> str:
     commits = sorted({(record.environment.get("git_commit") or "unknown")[:7] for record in records})
     runs = f"{len(records)} of {count(len(grid.cells), 'run')} recorded{going}; {hours:.2g} hours in all"
     return f"{runs}. {describe_hardware(records)}; commit {', '.join(commits)}."
-
-
-def _verdicts(root: Path) -> str:
-    """Markdown: the paper's claims; those about time by what was measured behind data loaders, if anything was."""
-    measured = None
-    with contextlib.suppress(NotMeasured):
-        measured = ratios(
-            find_records(load_grid(root / "grids" / "loading.yaml").cells, [root / "results" / "loading"])
-        )
-    return verdict_table(judge_all(paper_records(root / "results", root / "grids"), measured))
 
 
 def _picture(name: str, svg: str) -> dict:

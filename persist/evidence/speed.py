@@ -19,8 +19,7 @@ SCHEMA = 2
 OTHERS = {"plain": "plain loop", "lightning": "Lightning", "monai": "MONAI's loader"}
 OURS = {"loader": "`loader`", "resident": "`resident`"}
 STEPS = {"nchw": "PyTorch's, NCHW", "channels_last": "PyTorch's, channels-last", "alone": "this project's"}
-# K = 1, by m: how many times as fast as the plain loop, or as with PyTorch's convolutions; at least, and aimed at.
-TARGETS = {
+TARGETS = {  # with K = 1, by m: times as fast as the plain loop, or as with PyTorch's convolutions; at least, aim
     "resident": {32: (2.0, 3.0), 256: (2.5, 3.0), 512: (2.5, 3.0)},
     "alone": {32: (1.4, 1.7), 256: (1.9, 2.2), 512: (1.9, 2.2)},
 }
@@ -77,11 +76,9 @@ def step_table(result: dict) -> str:
 
 
 def neighbour_table(result: dict) -> str:
-    """What runs on the other cores change in the CPU seconds of a run; K = 1."""
-    rows = []
-    for m, of in rates(result["samples"])["cpu"].xs(1, level="K").groupby("m"):
-        one, all_ = of["alone"], of["resident"]
-        rows.append([m, *map(_spread, (one, all_, all_ / one))])
+    """CPU seconds of a run for 1,000 examples, and what runs on the other cores change in them; K = 1."""
+    cpu = rates(result["samples"])["cpu"].xs(1, level="K").groupby("m")
+    rows = [[m, *map(_spread, (of["alone"], of["resident"], of["resident"] / of["alone"]))] for m, of in cpu]
     return markdown(pd.DataFrame(rows, columns=["m", "alone", "a run on every core", "ratio"]))
 
 
@@ -140,8 +137,7 @@ def draw(result: dict) -> Figure:
         ax.set_yticks([at + 0.4 - height / 2 for at in range(len(labels))], [s.strip("`") for s in labels.values()])
     ax.invert_yaxis()
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=len(plan["Ks"]))
-    text = f"{_device(result)}. Reduced AlexNet on CIFAR-10. Medians of n = {plan['rounds']} rounds, with their range."
-    figure.supxlabel(text, **SMALL)
+    figure.supxlabel(f"{_device(result)}. CIFAR-10. Medians and ranges of n = {plan['rounds']} rounds.", **SMALL)
     return figure
 
 

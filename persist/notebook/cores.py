@@ -33,7 +33,7 @@ def _lock(allowed, n, locks) -> list[int]:
     folder.mkdir(exist_ok=True)
     cores = []
     for core in allowed:
-        file = locks.enter_context(open(folder / str(core), "w"))
+        file = locks.enter_context((folder / str(core)).open("w"))
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             cores.append(core)

@@ -1,21 +1,27 @@
-"""Runs that one watches: a cell trained while its curves grow, stopped at any minibatch, laid over other runs and over
+"""Runs that one watches: one that trains while its curves grow, stopped at any minibatch, laid over other runs and over
 recorded ones. Imports torch only to train."""
 
 import base64
 import dataclasses
 import html
 import io
+import math
 import time
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from persist.cell import Cell
-from persist.evidence.figures import CLOCKS, PANELS, best, style
+from persist.evidence.curves import PANELS, describe_data, describe_model, draw_chance, draw_curve, style, tidy
+from persist.evidence.select import best, of_one_core, points, seconds
 
-RECORDED = dict(lw=4.5, alpha=0.28, ls="-")  # recorded curves lie as broad, pale bands behind the live ones
+BAND = dict(lw=5, alpha=0.3, dash_capstyle="butt")  # recorded curves: broad and pale, behind the others
 LOSS_TOP = 4.6  # twice the loss of a guess among ten classes: what the loss axis shows of a run that blows up
+NOTE = (
+    "Circle: the best accuracy over the evaluations, chosen on the images it is shown for. Grey line: chance. Seconds "
+    "without evaluation."
+)
 
 
 class Stopped(Exception):
@@ -24,17 +30,21 @@ class Stopped(Exception):
 
 @dataclasses.dataclass
 class Run:
-    """One cell while it trains. `history` has the entries of the epochs that are done; it stays when the run is
-    stopped. `status`: "training", "finished", "diverged", "stopped" or "failed"."""
+    """One configuration while it trains; it can be drawn as a Record can. `history` has the evaluations that are done,
+    and stays when the run is stopped. `status`: "training", "finished", "diverged", "stopped" or "failed"."""
 
     number: int
     cell: Cell
     history: list = dataclasses.field(default_factory=list)
     status: str = "training"
+    environment: dict = dataclasses.field(default_factory=lambda: {"cuda": None, "threads": None})
 
     def train(self, *, on_change=lambda: None, on_minibatch=lambda: None, data_root=None, device=None):
-        """Train the cell; on_change is called after every epoch, on_minibatch before every minibatch. Whatever raises
-        Stopped in either stops the run, which keeps the epochs that are done; other errors reach the caller."""
+        """Train it; on_change is called after every evaluation, on_minibatch before every minibatch. Where either
+        raises Stopped, the run ends and keeps what is done; other errors reach the caller."""
+        import torch
+
+        from persist.device import resolve_device
         from persist.training import train
 
         def keep(entry):
@@ -42,9 +52,11 @@ class Run:
             on_change()
 
         try:
-            self.status = train(
-                self.cell, data_root=data_root, device=device, on_epoch=keep, on_minibatch=on_minibatch
-            ).status
+            device = resolve_device(device)
+            self.environment = {"cuda": torch.version.cuda if device.type == "cuda" else None}
+            self.environment["threads"] = torch.get_num_threads()
+            watched = dict(on_epoch=keep, on_minibatch=on_minibatch)
+            self.status = train(self.cell, data_root=data_root, device=device, **watched).status
         except Stopped:
             self.status = "stopped"
         except BaseException:
@@ -52,141 +64,118 @@ class Run:
             raise
 
     def __str__(self):
-        rate = f"µ = {self.cell.lr:g}" + ("" if self.cell.lr_policy == "constant" else " (kµ)")
-        return f"{self.number}: m = {self.cell.m}, K = {self.cell.K}, {rate}"
+        return f"{self.number}: m = {self.cell.m}, K = {self.cell.K}, µ = {_rate(self.cell)}"
 
 
 def draw_runs(runs: list[Run], recorded=()) -> Figure:
-    """Accuracy and loss against seconds (left) and epochs (right), of runs that may still train. Colour and line style
-    are those of K, the same as in every figure; each run has its number at the end of its curve. Recorded runs are
-    broad, pale bands behind, as far as the runs' epochs go."""
-    # fixed margins, not a constrained layout: a redraw must take less than a tenth of a second
-    handles = _handles(runs, recorded)
-    rows = -(-len(handles) // 3)
-    height = 5.8 + 0.22 * rows
-    figure = Figure(figsize=(10, height))
+    """Accuracy and loss against seconds (left) and epochs (right), of runs that may still train. Colour and line are
+    those of K; each run has its number at the end of its curve. Recorded runs are broad, pale bands behind, as far as
+    the epochs of the runs go."""
+    shown = [*runs, *recorded]
+    handles = [_handle(run, str(run)) for run in runs] + [_handle(record, _name(record), **BAND) for record in recorded]
+    heldout = any(run.cell.evaluate_on == "heldout" for run in shown)
+    end = max((run.cell.epochs for run in runs or recorded), default=1)
+    # fixed margins: a constrained layout would double the time of a redraw
+    height = 6.15 + 0.22 * -(-len(handles) // 3)
+    figure = Figure(figsize=(9, height))
     axes = figure.subplots(2, 2, sharey="row", sharex="col")
-    figure.subplots_adjust(
-        left=0.07, right=0.98, bottom=0.55 / height, top=1 - (0.2 + 0.22 * rows) / height, wspace=0.06, hspace=0.1
-    )
-    end = max((run.cell.epochs for run in runs), default=max((run.cell.epochs for run in recorded), default=1))
+    figure.subplots_adjust(0.075, 0.95 / height, 0.985, 5.7 / height, wspace=0.07, hspace=0.08)
     for row, (quantity, label) in zip(axes, PANELS):
-        for ax, (clock, _) in zip(row, CLOCKS):
+        for ax, by in zip(row, ("seconds", "epochs")):
             for record in recorded:
-                x, y = _points(record.history[:end], clock, quantity)
-                ax.plot(x, y, color=style(record.cell.K)[0], **RECORDED)
+                color, line = style(record.cell.K)
+                ax.plot(*zip(*_curve(record, by, quantity, end)), color=color, ls=line, **BAND)
             for run in runs:
-                _draw_run(ax, run, clock, quantity)
-            ax.grid(alpha=0.25)
-            ax.spines[["top", "right"]].set_visible(False)
-        row[0].set_ylabel(label.format("test set"))
+                _draw_run(ax, run, by, quantity)
+            draw_chance(ax, quantity)
+            tidy(ax)
+        row[0].set_ylabel(label.format("held-out images" if heldout else "test set"))
+    by_seconds = "seconds of one core" if all(map(of_one_core, shown)) else "seconds of training"
     axes[0, 0].set_ylim(0, 1.02)
-    axes[1, 0].set_ylim(0, min(LOSS_TOP, axes[1, 0].get_ylim()[1]))
-    axes[0, 1].set_xlim(0, end * 1.03)
-    axes[0, 0].set_xlim(left=0)
-    for ax, (_, label) in zip(axes[1], CLOCKS):
-        ax.set_xlabel(label)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    if handles:
-        figure.legend(handles=handles, loc="upper center", ncols=3, frameon=False, handlelength=3, fontsize="medium")
+    axes[1, 0].set(xlabel=by_seconds, xlim=(0, None), ylim=(0, min(LOSS_TOP, axes[1, 0].get_ylim()[1])))
+    axes[1, 1].set(xlabel="epochs", xlim=(0, end * 1.03))
+    title = f"{describe_data(shown[0].cell)}; one run per curve" if shown else ""
+    figure.text(0.01, 1 - 0.08 / height, title, va="top", fontsize="large")
+    place = dict(loc="upper left", bbox_to_anchor=(0, 1 - 0.25 / height), ncols=3, frameon=False, handlelength=3)
+    figure.legend(handles=handles, **place)
+    network = f"{describe_model(shown[0].cell)}.\n" if shown else ""
+    figure.text(0.01, 0.1 / height, network + NOTE, fontsize="small")
     return figure
 
 
-def _handles(runs, recorded):
-    mine = [Line2D([], [], color=style(run.cell.K)[0], ls=style(run.cell.K)[1], lw=2, label=str(run)) for run in runs]
-    cells = {record.cell.K: record.cell for record in recorded}
-    policy = {K: "" if cell.lr_policy == "constant" else " (kµ)" for K, cell in cells.items()}
-    return mine + [
-        Line2D([], [], color=style(K)[0], label=f"recorded, K = {K}{policy[K]}", **RECORDED) for K in sorted(cells)
-    ]
+def _handle(run, label, **line):
+    return Line2D([], [], color=style(run.cell.K)[0], ls=style(run.cell.K)[1], label=label, **line)
 
 
-def _points(history, clock, quantity):
-    points = [(e[clock], e[quantity]) for e in history if e[quantity] is not None]
-    return zip(*points) if points else ((), ())
+def _name(record) -> str:
+    cell, done = record.cell, record.history[-1]["epoch"]
+    partly = f" ({done} of {cell.epochs} epochs)" if record.status == "unfinished" else ""
+    return f"recorded: K = {cell.K}, µ = {_rate(cell)}{partly}"
 
 
-def _draw_run(ax, run, clock, quantity):
-    color, line = style(run.cell.K)
-    x, y = map(list, _points(run.history, clock, quantity))
-    ax.plot(x, y, color=color, ls=line, lw=2, marker="o" if len(x) == 1 else None, ms=4)
-    if x:
+def _clock(run, by) -> tuple[str, float]:
+    """What a curve is drawn against, and its factor: epochs count gradients, as an evaluation may come within one."""
+    return ("seconds", 1.0) if by == "seconds" else ("gradients", 1 / (run.cell.K * run.cell.examples))
+
+
+def _curve(run, by, quantity, end=math.inf):
+    x, factor = _clock(run, by)
+    return [(p[x] * factor, p[quantity]) for p in points(run) if p[quantity] is not None and p["epoch"] <= end]
+
+
+def _draw_run(ax, run, by, quantity):
+    (x, factor), (color, line) = _clock(run, by), style(run.cell.K)
+    draw_curve(ax, [run], x, quantity, color, line, scale=factor)
+    for end in _curve(run, by, quantity)[-1:]:
         box = dict(boxstyle="circle,pad=0.18", fc="white", ec=color, lw=1.2)
-        ax.annotate(
-            str(run.number),
-            (x[-1], y[-1]),
-            fontsize="small",
-            ha="center",
-            va="center",
-            bbox=box,
-            zorder=4,
-            annotation_clip=True,
-        )
-    if run.status == "diverged" and x:
-        ax.plot(x[-1], y[-1], marker="X", ms=14, color=color, zorder=3)
+        ax.annotate(run.number, end, ha="center", va="center", bbox=box, zorder=4, annotation_clip=True)
 
 
-def cost_table(runs: list[Run], recorded=()):
-    """What each run cost and reached, one row per run, the recorded ones last (a pandas DataFrame of texts)."""
-    import pandas as pd
-
+def cost_table(runs: list[Run], recorded=()) -> pd.DataFrame:
+    """What each run cost and reached, in texts: one row per run, the recorded ones last."""
     rows = [_costs(str(run.number), run) for run in runs] + [_costs("recorded", record) for record in recorded]
-    return pd.DataFrame(rows, columns=[*COSTS])
-
-
-COSTS = (
-    "run", "m", "K", "policy", "µ", "epochs", "seconds", "iterations", "distinct examples", "gradient evaluations", "best accuracy", "at epoch", "last accuracy",
-)  # fmt: skip
-COSTS_NOTE = (
-    "Seconds of training, without evaluation. Distinct examples: each counted once per epoch, however often it is reused; "
-    "gradient evaluations: K times as many. Accuracy: on the test set, the best over the epochs chosen on that same set."
-)
+    return pd.DataFrame(rows).fillna("")
 
 
 def _costs(name, run) -> dict:
-    cell, last = run.cell, run.history[-1] if run.history else None
-    done = len(run.history)
-    epochs = (
-        f"{done}"
-        if done == cell.epochs
-        else f"{done} of {cell.epochs}" + ("" if run.status == "training" else f", {run.status}")
-    )
-    costs = dict(run=name, m=cell.m, K=cell.K, policy="µ" if cell.lr_policy == "constant" else "kµ", epochs=epochs) | {
-        "µ": f"{cell.lr:g}"
-    }
+    cell, last, top = run.cell, run.history[-1] if run.history else None, best([run])
+    epochs = f"{last['epoch'] if last else 0} of {cell.epochs}"
+    row = {"run": name, "m": cell.m, "K": cell.K, "µ": _rate(cell)}
+    row["epochs"] = epochs if run.status in ("training", "finished") else f"{epochs}, {run.status}"
     if last:
-        accuracy, epoch = best([run]) or (None, "")
-        costs |= {
-            "seconds": f"{last['train_seconds']:.1f}", "iterations": f"{last['iterations']:,}", "distinct examples": f"{last['samples']:,}",
-            "gradient evaluations": f"{last['gradients']:,}", "best accuracy": _accuracy(accuracy), "at epoch": f"{epoch}", "last accuracy": _accuracy(last["test_accuracy"]),
-        }  # fmt: skip
-    return dict.fromkeys(COSTS, "") | costs
+        row["seconds"] = f"{seconds(run, last):.1f}"
+        counts = {"iterations": "iterations", "examples loaded": "samples", "gradient evaluations": "gradients"}
+        row |= {name: f"{last[key]:,}" for name, key in counts.items()}
+        row["best accuracy"] = f"{top['test_accuracy']:.4f}" if top else "-"
+        row["at epoch"] = str(top["epoch"]) if top else "-"
+        row["last accuracy"] = _accuracy(run)
+    return row
 
 
-def _accuracy(value) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _rate(cell) -> str:
+    return f"{cell.lr:g}" if cell.lr_policy == "constant" else f"k × {cell.lr:g}"
+
+
+def _accuracy(run) -> str:
+    last = run.history[-1]["test_accuracy"]
+    return "-" if last is None else f"{last:.4f}"
 
 
 def to_html(figure: Figure, alt: str) -> str:
-    """The figure as an <img> that holds its picture and a text for those who do not see it."""
+    """The figure as an <img> with a text for those who do not see it; where there is little room it is not made small,
+    but scrolls."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" style="width: 100%; max-width: 900px" src="data:image/png;base64,{data}">'
+    size = "width: 100%; min-width: 720px; max-width: 900px"
+    image = f'<img alt="{html.escape(alt)}" style="{size}" src="data:image/png;base64,{data}">'
+    return f'<div style="overflow-x: auto">{image}</div>'
 
 
 def describe_runs(runs: list[Run]) -> str:
     """The picture of draw_runs in words."""
-    texts = [
-        f"run {run} has {_accuracy(run.history[-1]['test_accuracy'])} after epoch {len(run.history)}"
-        for run in runs
-        if run.history
-    ]
-    return (
-        "Accuracy and loss on the test set against seconds and epochs: "
-        + ("; ".join(texts) or "no epoch is done yet")
-        + "."
-    )
+    done = [f"run {run} has {_accuracy(run)} after epoch {run.history[-1]['epoch']}" for run in runs if run.history]
+    return f"Accuracy and loss against seconds and epochs: {'; '.join(done) or 'no epoch is done yet'}."
 
 
 class Picture:
@@ -200,7 +189,8 @@ class Picture:
     def update(self, runs, recorded=(), *, at_once=False):
         start = time.monotonic()
         if at_once or start >= self.free:
-            self.show(to_html(draw_runs(runs, recorded), describe_runs(runs)))
+            drawn = runs or recorded
+            self.show(to_html(draw_runs(runs, recorded), describe_runs(runs)) if drawn else "No curve yet.")
             self.free = time.monotonic() + 2 * (time.monotonic() - start)
 
 

@@ -1,7 +1,8 @@
-"""JupyterLab and Chromium for tests that look at what a reader sees (`make test-browser`; plain `make test` leaves them out).
+"""JupyterLab and Chromium for tests that look at what a reader sees (`make test-browser`; `make test` leaves them out).
 
-The browser is Debian's chromium, driven by Python's playwright. Where there is none, the tests are skipped and say what to
-install; with PERSIST_BROWSER=required (CI) that is a failure. Screenshots and the log of JupyterLab stay in ci-artifacts/, outside git.
+The browser is Debian's chromium, driven by Python's playwright. Where there is none, the tests are skipped and say what
+to install; with PERSIST_BROWSER=required (CI) that is a failure. Screenshots and the log of JupyterLab stay in
+ci-artifacts/, outside git.
 """
 
 import json
@@ -29,7 +30,7 @@ QUIET = (
 )
 SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',  # no dialog, no look-up
-    "notebook-extension/tracker": '{"windowingMode": "defer"}',  # the page holds all cells, not only those on the screen
+    "notebook-extension/tracker": '{"windowingMode": "defer"}',  # the page holds all cells, not only those one sees
 }
 
 
@@ -116,11 +117,11 @@ def lab(copy, screenshots, tmp_path_factory):
         "--ServerApp.port_retries=0",
     ]
     command += [f"--IdentityProvider.token={lab.token}", *(["--allow-root"] if os.geteuid() == 0 else [])]
+    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}
+    environment.pop("PERSIST_BATCH", None)  # somebody looks
     log = screenshots / "jupyterlab.log"
     with log.open("w") as file:
-        server = subprocess.Popen(
-            command, env=os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(settings)}, stdout=file, stderr=subprocess.STDOUT
-        )
+        server = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
         _wait_for(lab, server, log)
         yield lab

@@ -115,7 +115,9 @@ def test_still_tied_both_are_named():
 def test_the_range_of_the_best_epochs():
     assert readings.best_epochs(run(A, at=80, width=5)) == (78, 82)
     record = make_record(Cell(m=32, epochs=4, **A), accuracy=[None, 0.6, 0.61, 0.6031, 0.6033].__getitem__)
-    assert readings.best_epochs(record) == (2, 4), "0.6031 is more than one unit below 0.61, but between two that are not"
+    assert readings.best_epochs(record) == (2, 4), (
+        "0.6031 is more than one unit below 0.61, but between two that are not"
+    )
 
 
 def test_the_shares_of_the_card_by_hand():

@@ -4,23 +4,56 @@ import base64
 import html
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
+from helpers import make_record
 
+from persist import load_grid
 from persist.evidence.claims import CLAIMS
-from persist.evidence.report import alt_text, build, main
+from persist.evidence.curves import save_all
+from persist.evidence.figures import draw_all
+from persist.evidence.report import alt_text, build, write_report
+from persist.record import RecordError
+
+MINE = """# Two of the five figures, as small as it gets.
+base: {dataset: digits, epochs: 3}
+cells: [{m: [32, 512], K: [1, 5]}]
+"""
 
 
-@pytest.fixture(scope="module")
-def page(project):
-    return build(project)
+@pytest.fixture
+def empty(project, tmp_path):
+    """A project of the paper's grids, of which nothing is recorded."""
+    (tmp_path / "grids").mkdir()
+    for name in ("paper", "paper-seeds", "loading"):
+        shutil.copy(project / "grids" / f"{name}.yaml", tmp_path / "grids")
+    return tmp_path
+
+
+@pytest.fixture
+def root(empty):
+    """The same with a grid of four runs: two are recorded, one of them unfinished; figures as `publish` draws them."""
+    (empty / "grids/mine.yaml").write_text(MINE)
+    cells = load_grid(empty / "grids/mine.yaml").cells
+    records = [make_record(cells[0]), make_record(cells[1], stopped_at=2)]
+    for record in records:
+        record.save(empty / "results/mine" / f"{record.cell.name}.json")
+    save_all(draw_all(records), empty / "figures/mine")
+    return empty
 
 
 def attributes(page, tag, name):
     return [html.unescape(value) for value in re.findall(rf'<{tag}\b[^>]*?\s{name}="([^"]*)"', page, re.DOTALL)]
 
 
-def test_nothing_is_loaded_from_elsewhere(page):
+def words(page):
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def test_nothing_is_loaded_from_elsewhere_and_every_link_leads_somewhere(root):
+    page = build(root)
     assert "<script" not in page and "@import" not in page and "<iframe" not in page
     assert all(
         uri.startswith("data:")
@@ -29,108 +62,63 @@ def test_nothing_is_loaded_from_elsewhere(page):
         for uri in attributes(page, tag, name)
     )
     assert not re.findall(r"url\((?!#)", page.split("</style>")[0])
-    links = attributes(page, "a", "href")
     ids = re.findall(r'\sid="([^"]+)"', page)
     assert len(ids) == len(set(ids)), "an id is there once"
-    assert {link for link in links if not link.startswith("https://")} <= {f"#{name}" for name in ids}, (
-        "what links within the page is there"
-    )
+    links = {link for link in attributes(page, "a", "href") if not link.startswith("https://")}
+    assert links == {"#answer", "#mine", "#claims"} and links <= {f"#{name}" for name in ids}
 
 
-def test_every_picture_has_words_of_its_own(page, project):
+def test_every_picture_of_a_recorded_grid_is_there_with_words_of_its_own(root):
+    page = build(root)
     alts = attributes(page, "img", "alt")
-    assert len(alts) == page.count("<img") and all(len(alt) > 20 for alt in alts)
-    for svg in project.glob("figures/*/*.svg"):
-        assert alt_text(svg.read_text()) in alts, f"{svg} is on the page"
-        assert base64.b64encode(svg.read_bytes()).decode() in page
+    assert len(alts) == page.count("<img") == 1 + 5 and all(len(alt) > 20 for alt in alts)
+    for svg in root.glob("figures/mine/figure?.svg"):
+        assert alt_text(svg.read_text()) in alts and base64.b64encode(svg.read_bytes()).decode() in page
 
 
-def test_the_words_are_those_of_the_picture(project):
-    text = alt_text((project / "figures" / "reduced" / "figure1.svg").read_text())
+def test_the_words_are_those_of_the_picture(root):
+    text = alt_text((root / "figures/mine/figure1.svg").read_text())
     assert text.startswith("Figure 1: m = 32, learning rate µ. ")
     for part in (
-        "K = 5: best of the mean 0.",
+        "K = 1: best 0.",
         "top-1 accuracy on the test set",
         "epochs.",
-        "6 of 9 runs: ",
-        "CIFAR-10: trained on a fixed 10240",
+        "scikit-learn's digits: trained on all",
     ):
         assert part in text
-    assert "0.4." not in text.split() and " 120." not in text, "without the numbers at the axes"
+    assert "0.4." not in text.split() and "1.0" not in text.split(), "without the numbers at the axes"
 
 
-def test_every_claim_and_every_notebook_is_there(page, project):
-    text = html.unescape(re.sub(r"<[^>]+>", "", page))
+def test_it_says_what_ran_and_how_far(root):
+    text = words(build(root))
+    assert "Two of the five figures, as small as it gets." in text
+    assert "2 of 4 runs recorded, 1 of them unfinished" in text and "Some GPU" in text
+    assert "2 of 3" in text, "in the table"
+
+
+def test_every_claim_is_there(root):
+    text = words(build(root))
     assert all(claim.text in text for claim in CLAIMS)
-    for path in project.glob("notebooks/*.ipynb"):
-        assert f'<details id="notebook-{path.stem}">' in page
-    assert "AMD EPYC" in page and "the README" in text
 
 
-def test_a_project_without_measurements_or_records_says_so(project, tmp_path):
-    for name in ("grids", "notebooks"):
-        shutil.copytree(project / name, tmp_path / name)
-    readme = tmp_path / "README.md"
-    readme.write_text("no table yet")
-    page = build(tmp_path)
-    assert "Not measured yet" in page and page.count("No grid is recorded yet") == 2
-    # the table of the README is shown only with measurements behind it
-    readme.write_text(
-        "<!-- speed -->\n| K | s |\n| --- | --- |\n| 5 | 1.23 |\n\n![Gradients per second](figures/bench/cpu-bars.png)\n<!-- end -->\n"
-    )
-    assert "Not measured yet" in build(tmp_path)
-    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-    (tmp_path / "benchmarks" / "results" / "cpu.json").write_text("{}")
-    (tmp_path / "figures").mkdir()
-    shutil.copytree(project / "figures" / "bench", tmp_path / "figures" / "bench")
-    page = build(tmp_path)
-    assert "Not measured yet" not in page and "<td>1.23</td>" in page
-    assert "cpu-bars.png" not in page and 'id="bench-cpu-amd-epyc-bars"' in page and 'id="grid-bench"' not in page
+def test_without_records_it_says_so(empty):
+    page = build(empty)
+    assert "No run is recorded yet." in page and page.count("<img") == 1
+    assert all(claim.text in words(page) for claim in CLAIMS)
 
 
-def test_make_report_writes_one_file_or_says_what_is_wrong(project, tmp_path, capsys):
-    main([str(project), str(tmp_path / "report")])
-    assert capsys.readouterr().out.strip() == str(tmp_path / "report" / "index.html")
-    assert [p.name for p in (tmp_path / "report").iterdir()] == ["index.html"]
-    with pytest.raises(SystemExit, match="error: "):
-        main([str(tmp_path), str(tmp_path / "report")])
+def test_it_is_one_file_made_without_torch_and_the_same_for_the_same_records(root, tmp_path):
+    code = f"""import sys; from persist.evidence.report import write_report
+print(write_report({str(root)!r}, {str(tmp_path / "report")!r})); assert "torch" not in sys.modules"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == str(tmp_path / "report/index.html")
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert (tmp_path / "report/index.html").read_text() == build(root)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
-                '{"cells": [{"id": "a", "cell_type": "markdown", "metadata": {}, "source": ""}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'],
-)  # fmt: skip
-def test_what_is_no_notebook_is_named(tmp_path, content):
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "README.md").write_text("no table yet")
-    (tmp_path / "notebooks/some.ipynb").write_text(content)
-    with pytest.raises(SystemExit, match="^error: .*notebooks/some.ipynb is not a notebook that begins with its title"):
-        main([str(tmp_path), str(tmp_path / "report")])
+def test_a_damaged_record_is_named_and_nothing_is_written(root, tmp_path):
+    path = next((root / "results/mine").iterdir())
+    path.write_text(path.read_text().replace('"epoch": 1', '"epoch": 7'))
+    with pytest.raises(RecordError, match=re.escape(str(path))):
+        write_report(root, tmp_path / "report")
     assert not (tmp_path / "report").exists()
-
-
-def test_the_table_of_a_grid_is_that_of_its_notebook(page, project):
-    """Not one learning rate under several, nor test accuracy over the held-out images."""
-
-    def part(name):
-        return html.unescape(
-            re.sub(r"<[^>]+>", " ", page.split(f"<summary>{name}: in numbers</summary>")[1].split("</details>")[0])
-        )
-
-    sweep, controls = part("reduced-sweep"), part("reduced-controls")
-    assert (
-        "held-out accuracy" in sweep
-        and "test accuracy" not in sweep
-        and "µ = " not in sweep.replace("chosen: µ = ", "")
-    )
-    assert "K = 1 with 5µ" in controls and "of the other" in controls
-
-
-def test_the_page_is_made_without_torch():
-    from test_imports import loaded_by
-
-    assert "matplotlib" in loaded_by("import persist.evidence.report", without=("torch", "torchvision"))
-
-
-def test_the_same_records_give_the_same_page(page, project):
-    assert build(project) == page

@@ -1,45 +1,47 @@
-"""The recorded evidence in results/, and what is drawn from it."""
+"""The recorded evidence in results/, and the pages and pictures made from it."""
+
+import shutil
 
 import pytest
-from persist.draw import figures_of
+from conftest import PROJECT
 
 from persist import load_grid, load_records
-from persist.evidence.figures import save_all
+from persist.evidence import page
+from persist.evidence.kinds import kind_of
 
-GRIDS = (
-    "preview",
-    "reduced",
-    "preview-sweep",
-    "reduced-sweep",
-    "reduced-sweep-mean",
-    "readings-start",
-    "reduced-controls",
-    "preview-precision",
-    "reduced-precision",
-)
+RECORDED = sorted(path.name for path in (PROJECT / "results").glob("*/") if any(path.glob("*.json")))
 
 
-@pytest.mark.parametrize("name", GRIDS)
-def test_a_grid_is_recorded_and_says_where_it_ran(project, name):
-    records = load_records(project / "results" / name)
-    assert {r.cell for r in records} == set(load_grid(project / "grids" / f"{name}.yaml").cells)
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_record_is_of_its_grid_and_says_where_it_ran(name):
+    cells = load_grid(PROJECT / f"grids/{name}.yaml").cells
+    records = load_records(PROJECT / "results" / name)
+    assert {record.cell for record in records} <= set(cells)
     for record in records:
         e = record.environment
-        assert e["torch"] and e["torchvision"] and e["numpy"] and e["python"] and e["device"] and e["threads"] >= 1
+        assert (
+            all(e[key] for key in ("torch", "torchvision", "numpy", "python", "device", "code")) and e["threads"] >= 1
+        )
         assert len(e["git_commit"]) == 40 and not e["git_modified"], "it ran from a commit, as committed"
-    assert len({(r.cell.dataset, r.environment["data_sha256"]) for r in records}) == 1
+    assert len({(record.cell.dataset, record.environment["data_sha256"]) for record in records}) == 1
 
 
-def test_records_hold_no_path_of_a_machine(project):
-    for path in (project / "results").rglob("*.json"):
+def test_records_hold_no_path_of_a_machine():
+    for path in (PROJECT / "results").rglob("*.json"):
         assert "/" not in path.read_text(), path
 
 
-@pytest.mark.parametrize("name", GRIDS)
-def test_the_committed_figures_are_drawn_from_these_records(project, name, tmp_path):
-    drawn = save_all(figures_of(name, project / "results", project / "grids"), tmp_path)
-    assert {p.name for p in drawn} == {p.name for p in (project / "figures" / name).iterdir()}
-    for path in drawn:
-        committed = project / "figures" / name / path.name
-        if path.suffix == ".svg":  # how a PNG is compressed depends on the platform
-            assert committed.read_text() == path.read_text(), f"{committed} is not what its records give: make figures"
+def test_the_committed_pages_say_what_the_records_say(tmp_path, monkeypatch):
+    """`make publish` would change nothing in README.md and docs/."""
+    monkeypatch.chdir(PROJECT)
+    for path in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        shutil.copy(path, tmp_path)
+        page.fill(tmp_path / path.name)
+        assert (tmp_path / path.name).read_text() == path.read_text(), f"{path}: make publish"
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_picture_of_a_recorded_grid_is_there(name):
+    for picture in kind_of(grid := load_grid(PROJECT / f"grids/{name}.yaml")).pictures(grid):
+        for suffix in ("png", "svg"):
+            assert (PROJECT / f"figures/{name}/{picture}.{suffix}").stat().st_size > 5_000

@@ -55,7 +55,9 @@ def batches(cell):
 
 def assert_same_weights(a, b, **tolerance):
     for (name, x), y in zip(a.state_dict().items(), b.state_dict().values()):
-        torch.testing.assert_close(x, y, msg=lambda text: f"{name}: {text}", **(tolerance or dict(rtol=0, atol=0)))
+        torch.testing.assert_close(
+            x, y, msg=lambda text, name=name: f"{name}: {text}", **(tolerance or dict(rtol=0, atol=0))
+        )
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
