@@ -120,12 +120,12 @@ rule pages:
 
 rule idea:
     input:
-        "persist/notebook/idea.py",
+        "persist/evidence/idea.py",
     output:
         multiext("figures/idea", ".png", ".svg"),
     run:
         from persist.evidence.curves import save
-        from persist.notebook.idea import draw_idea
+        from persist.evidence.idea import draw_idea
 
         save(draw_idea(), "figures", "idea")
 

@@ -11,6 +11,7 @@ _HOME = {
     "spaced": "persistency",
     "fresh": "persistency",
     "learning_rate": "persistency",
+    "scaled_rates": "kmu",
     "train": "training",
     "Record": "record",
     "load_records": "record",

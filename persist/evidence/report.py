@@ -19,7 +19,7 @@ from persist.evidence.kinds import kind_of
 from persist.evidence.page import verdicts
 from persist.evidence.tables import markdown, summary
 from persist.grids import Grid, find_records, load_grid
-from persist.notebook.idea import draw_idea
+from persist.evidence.idea import draw_idea
 from persist.record import Record, write_atomically
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")

@@ -29,7 +29,6 @@ PARTS = {  # of a step: the first whose text is in the name of a profiled operat
     "pooling": "max_pool",
     "matrix products of the minibatch": "aten::bmm",
     "transforms": "mm",  # aten::mm and aten::addmm, but for those of the linear layer
-    "copies into another memory order": "aten::copy_",
 }
 PRODUCTS = {(2, 3): 3**2, (4, 5): 4 + 3 * (6**2 - 4) // 2}  # (side, kernel): the T of persist/convolution.py
 
@@ -83,7 +82,7 @@ def neighbour_table(result: dict) -> str:
 
 
 def profile_table(result: dict) -> str:
-    """Where the CPU time of a step of one thread goes."""
+    """Where the time of a step of one thread goes."""
     table = pd.DataFrame({f"m = {each['m']}": each["seconds"] for each in result["profile"]})
     shares, steps = (table / table.sum()).map("{:.0%}".format), [each["steps"] for each in result["profile"]]
     shares.loc["all, in milliseconds"] = (1000 * table.sum() / steps).map("{:.1f}".format)

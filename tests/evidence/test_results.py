@@ -2,13 +2,15 @@
 
 import shutil
 
+from pathlib import Path
+
 import pytest
-from conftest import PROJECT
 
 from persist import load_grid, load_records
 from persist.evidence import page
 from persist.evidence.kinds import kind_of
 
+PROJECT = Path(__file__).resolve().parents[2]
 RECORDED = sorted(path.name for path in (PROJECT / "results").glob("*/") if any(path.glob("*.json")))
 
 

@@ -1,9 +1,13 @@
+import copy
 import itertools
+import pickle
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Subset
+from torch.utils.data.distributed import DistributedSampler
 
 from persist import learning_rate, persistent, spaced
 
@@ -89,6 +93,111 @@ def test_what_cannot_be_iterated_is_refused_at_once():
         persistent(3, 2)
     with pytest.raises(TypeError, match="re-iterable"):
         spaced(iter([1, 2]), 2)
+
+
+DATASET = torch.arange(8)
+
+
+def test_what_is_asked_of_it_or_set_on_it_is_the_sources():
+    sampler = DistributedSampler(DATASET, num_replicas=2, rank=0)
+    loader = DataLoader(DATASET, batch_size=2, sampler=sampler)
+    reused = persistent(loader, 3, numbered=False)
+    assert reused.sampler is sampler and reused.batch_sampler is loader.batch_sampler
+    assert reused.dataset is DATASET and reused.batch_size == 2
+    reused.sampler.set_epoch(7)
+    assert sampler.epoch == 7
+    reused.worker_init_fn = print
+    assert loader.worker_init_fn is print
+    for name in ("set_epoch", "state_dict", "nonsense"):
+        assert not hasattr(reused, name), "a DataLoader has none"
+
+
+def test_methods_of_the_source_can_be_called():
+    class Stateful(list):
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+        def state_dict(self):
+            return {"epoch": self.epoch}
+
+        def __deepcopy__(self, memo):
+            return Stateful(self)
+
+    reused = persistent(Stateful([5, 6]), 2, numbered=False)
+    reused.set_epoch(3)
+    assert reused.state_dict() == {"epoch": 3}
+    assert list(copy.deepcopy(reused)) == [5, 5, 6, 6], "a copy of it, not of its source"
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda reused: pickle.loads(pickle.dumps(reused))])
+def test_a_copy_goes_through_the_same_uses(duplicate):
+    reused = duplicate(persistent([1, 2], 2))
+    assert list(reused) == [(1, 1), (2, 1), (1, 2), (2, 2)] and len(reused) == 4
+    assert not hasattr(reused, "sampler")
+
+
+class Shard(IterableDataset):
+    """A stream of which each process reads its own part."""
+
+    def __iter__(self):
+        return iter(range(4))
+
+
+def marked(loader):
+    loader.num_replicas = 2
+    return loader
+
+
+def alternate():
+    return DistributedSampler(DATASET, num_replicas=2, rank=1)
+
+
+SHARED = {
+    "a sampler": lambda: DataLoader(DATASET, sampler=alternate()),
+    "a batch sampler": lambda: DataLoader(DATASET, batch_sampler=BatchSampler(alternate(), 2, drop_last=True)),
+    "said so": lambda: marked(DataLoader(Shard())),
+    "a data set that says so": lambda: DataLoader(marked(Subset(DATASET, [0, 2])), shuffle=True),
+    "no loader": lambda: [1, 2, 3],
+}
+NOT_SHARED = {
+    "in order": lambda: DataLoader(DATASET),
+    "shuffled": lambda: DataLoader(DATASET, shuffle=True),
+    "a batch sampler": lambda: DataLoader(DATASET, batch_sampler=BatchSampler(RandomSampler(DATASET), 2, True)),
+    "indices": lambda: DataLoader(DATASET, sampler=[0, 1, 2]),
+    "a stream": lambda: DataLoader(Shard()),
+}
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """torch.distributed says that so many processes train together."""
+
+    def train_together(n):
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: n)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)  # DataLoader asks
+
+    return train_together
+
+
+@pytest.mark.parametrize("loader", SHARED.values(), ids=SHARED)
+def test_two_processes_with_a_share_each(processes, loader):
+    processes(2)
+    assert len(list(persistent(loader(), 3))) == 3 * len(list(loader()))
+
+
+@pytest.mark.parametrize("wrap", [persistent, spaced, lambda loader, K: persistent(persistent(loader, K), K)])
+@pytest.mark.parametrize("loader", NOT_SHARED.values(), ids=NOT_SHARED)
+def test_all_data_in_each_of_two_processes_is_refused_before_the_first_minibatch(processes, loader, wrap):
+    reused = wrap(loader(), 3)
+    assert list(reused), "alone"
+    processes(1)
+    assert list(reused), "one process of one"
+    processes(2)
+    with pytest.raises(
+        RuntimeError, match=r"2 processes.*DataLoader\(dataset, ..., sampler=DistributedSampler\(dataset\)\)"
+    ):
+        iter(reused)
 
 
 def test_rates_by_hand():

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from persist.notebook.idea import draw_idea
+from persist.evidence.idea import draw_idea
 
 PHONE = 343  # CSS pixels that a README has for a picture on a phone 375 wide
 
