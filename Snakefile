@@ -130,9 +130,22 @@ rule idea:
         save(draw_idea(), "figures", "idea")
 
 
+rule speed:
+    input:
+        sorted(Path("benchmarks/results").glob("cpu-*.json")),
+    output:
+        touch("runs/published/speed"),
+    run:
+        from persist.evidence import curves, speed
+
+        for result in speed.load():
+            curves.save(speed.draw(result), "figures/speed", result["name"])
+
+
 rule report:
     input:
         "runs/published/pages",
+        "runs/published/speed",
         "figures/idea.png",
         [picture for grid in RECORDED.values() for picture in pictures(grid, f"figures/{grid.name}")],
     output:

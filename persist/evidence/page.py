@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from persist.evidence import answers, loading, payoff, readings, tables
+from persist.evidence import answers, loading, payoff, readings, speed, tables
 from persist.evidence.claims import judge_all, paper_records, verdict_table
 from persist.grids import load_grid, load_grid_records
 from persist.record import Record, write_atomically
@@ -71,6 +71,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "verdicts": verdicts,
     **{f"loading {name}": _loading(name) for name in ("when", "table", "picture", "alone", "monai", "paper")},
     **{f"payoff {name}": _payoff(name) for name in PAYOFF},
+    **{name: lambda _, make=make: make(speed.load()) for name, make in speed.BLOCKS.items()},
     "readings table": lambda root: tables.markdown(readings.readings_table(_readings(root))),
     "readings choice": lambda root: readings.describe_choice(_readings(root)),
 }
