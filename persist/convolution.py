@@ -114,7 +114,7 @@ class SmallMapPool2d(nn.MaxPool2d):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """(m, channels, side, side) -> (m, channels, side / 2, side / 2)."""
         if input.device.type != "cpu":
-            return super().forward(input)
+            return super().forward(input)  # pyright: ignore[reportReturnType]
         m, channels, side, _ = input.shape
         pooled = max_pool2d(input.reshape(1, m * channels, side, side), 2)
-        return pooled.reshape(m, channels, side // 2, side // 2)  # pyright: ignore
+        return pooled.reshape(m, channels, side // 2, side // 2)

@@ -15,11 +15,11 @@ from markupsafe import Markup
 
 from persist.evidence.answers import answers
 from persist.evidence.curves import count, describe_hardware
+from persist.evidence.idea import draw_idea
 from persist.evidence.kinds import kind_of
 from persist.evidence.page import verdicts
 from persist.evidence.tables import markdown, summary
 from persist.grids import Grid, find_records, load_grid
-from persist.evidence.idea import draw_idea
 from persist.record import Record, write_atomically
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")

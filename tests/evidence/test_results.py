@@ -1,7 +1,6 @@
 """The recorded evidence in results/, and the pages and pictures made from it."""
 
 import shutil
-
 from pathlib import Path
 
 import pytest
