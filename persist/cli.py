@@ -13,13 +13,17 @@ from persist.record import RecordError, check_writable, load_records, to_table
 
 def train(options: argparse.Namespace) -> None:
     """Train one run, or show its record where it is there already."""
+    from persist.data import DataError
     from persist.notebook.runner import describe, train_or_load
 
     given = vars(options)
     cell = Cell(**{name: given[name] for name in Cell.fields() if given[name] is not None})
     print(describe(cell), flush=True)
     results_dir = options.results_dir
-    train_or_load(cell, results_dir, force=options.force, data_root=options.data_root, device=options.device)
+    try:
+        train_or_load(cell, results_dir, force=options.force, data_root=options.data_root, device=options.device)
+    except DataError as error:
+        raise ValueError(str(error)) from None
 
 
 def grid(options: argparse.Namespace) -> None:

@@ -37,9 +37,10 @@ class Progress:
             print(f"{head}, {numbers}, {left} left", flush=True)
             return
         if self.bar.n == 0:
-            self.bar.initial = self.bar.n = self.before
+            self.bar.initial = self.bar.n = int(self.before) if self.before == int(self.before) else self.before
         self.bar.set_description(numbers, refresh=False)
-        self.bar.update(round(epoch, 2) - self.bar.n)
+        done = round(epoch, 2)
+        self.bar.update((int(done) if done == int(done) else done) - self.bar.n)
         self.bar.refresh()
         if epoch == self.cell.epochs or ended:
             self.bar.close()

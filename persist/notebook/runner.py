@@ -1,5 +1,6 @@
 """What notebooks/cell.ipynb does with one cell: say what will run, train it or show its record."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from persist.cell import Cell
 from persist.notebook.cores import borrowed_cores
 from persist.notebook.progress import Progress, duration, interactive
 from persist.provenance import CODE
-from persist.record import Record, check_writable
+from persist.record import Record, RecordError, check_writable
 
 
 def describe(cell: Cell) -> str:
@@ -54,11 +55,12 @@ def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=Non
             return _told_apart(record)
         check_writable("results_dir", results_dir)
         for other in _of_other_grids(path):
-            record = Record.load(other)
-            if record.status != "unfinished":
-                record.save(path)
-                print(f"taken from {other}: the same cell; force=True trains it again")
-                return _told_apart(record)
+            with contextlib.suppress(RecordError):  # a damaged one is of no use here
+                record = Record.load(other)
+                if record.status != "unfinished":
+                    record.save(path)
+                    print(f"taken from {other}: the same run; force=True trains it again")
+                    return _told_apart(record)
     every = _setting("PERSIST_CHECKPOINT_EVERY", float, "a number of seconds >= 0")
     cores = _setting("PERSIST_CORES", int, "a number of cores >= 0")
     check_writable("results_dir", results_dir)

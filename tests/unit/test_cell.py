@@ -6,8 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persist import Cell, load_grid
-from persist.cell import CHOICES, DATASETS
+from persist import Cell
+from persist.cell import CHOICES
 
 REFUSED = [
     ("m", [0, -3, 50_001, 1_000_000, 1.0, "32", None, True]),
@@ -18,8 +18,11 @@ REFUSED = [
     ("seed", [-1, 2**32, 0.0, "0", None]),
     ("train_size", [0, 50_001, 1.0, "all"]),
     ("test_size", [0, 10_001, 1.0, "all"]),
+    ("evaluate_every", [0, -1, 1.5, 2.0, "epoch", True]),
     ("width", [0, -1, 4.1, math.nan, math.inf, "1", None]),
     *((name, ["nosuch", "../x", "", 3, None, "test "]) for name in CHOICES),
+    ("stride", [2, 0, 4.0, "4", True]),
+    ("nesterov", [0, 1, "true"]),
     ("drop_last", [0, 1, "false"]),
     ("hidden_layers", [True, 1.0]),
 ]
@@ -36,10 +39,29 @@ def test_a_bad_value_is_refused_by_name(name, value):
     )
 
 
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"stride": 4, "padding": "alexnet"}, "padding must be 'same' with stride=4, not 'alexnet'"),
+        ({"nesterov": True, "momentum": 0}, "nesterov must be False without momentum"),
+        (
+            {"nesterov": True, "momentum_form": "classical"},
+            "nesterov must be False .*momentum_form='classical', not True",
+        ),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused_by_name(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Cell(m=32, **fields)
+    for name in fields:  # each by itself is allowed
+        Cell(**{"m": 32, "stride": 1, name: fields[name]})
+
+
 anything = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.complex_numbers(), st.text(), st.binary(), st.lists(st.integers()),
-    st.dictionaries(st.text(), st.integers()), st.sampled_from(["../../etc", "a/b", "test\0", "1e-3", "constant ", "NaN"]),
-)  # fmt: skip
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.complex_numbers(), st.text(), st.binary()),
+    st.one_of(st.lists(st.integers()), st.dictionaries(st.text(), st.integers())),
+    st.sampled_from(["../../etc", "a/b", "test\0", "1e-3", "constant ", "NaN"]),
+)
 
 
 @given(st.sampled_from(Cell.fields()), anything)
@@ -56,7 +78,7 @@ def test_any_value_is_taken_or_refused_by_name(name, value):
 def test_every_choice_is_accepted():
     for name, values in CHOICES.items():
         for value in values:
-            assert getattr(Cell(m=32, train_size=100, **{name: value}), name) == value
+            assert getattr(Cell(**{"m": 32, "train_size": 100, "stride": 1, name: value}), name) == value
 
 
 def test_minibatch_is_bounded_by_the_training_examples_used():
@@ -76,21 +98,6 @@ def test_heldout_needs_images_that_are_left():
         Cell(m=32, dataset="digits", train_size=1000, evaluate_on="heldout", test_size=438)
 
 
-def test_defaults_are_the_papers():
-    cell = Cell(m=32)
-    assert (cell.K, cell.lr, cell.momentum, cell.epochs, cell.dataset, cell.reduction) == (
-        1,
-        0.001,
-        0.5,
-        100,
-        "cifar10",
-        "sum",
-    )
-    assert (cell.train_size, cell.width, cell.lr_policy, cell.precision) == (None, 1.0, "constant", "fp32")
-    assert (cell.examples, cell.test_examples, cell.minibatches) == (50_000, 10_000, 1563)
-    assert Cell(m=32, drop_last=True).minibatches == 1562 and Cell(m=32, drop_last=True).examples == 49_984
-
-
 def test_a_cell_is_frozen_and_keyword_only():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Cell(m=32).m = 64
@@ -98,17 +105,28 @@ def test_a_cell_is_frozen_and_keyword_only():
         Cell(32)
 
 
-cells = st.builds(
-    Cell,
-    m=st.integers(1, 500),
-    K=st.integers(1, 100),
-    lr=st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False),
-    momentum=st.floats(0, 1, exclude_max=True),
-    epochs=st.integers(1, 1000),
-    seed=st.integers(0, 2**32 - 1),
-    train_size=st.one_of(st.none(), st.integers(500, 1437)),
-    width=st.floats(0.01, 4),
-    **{name: st.sampled_from(values) for name, values in CHOICES.items() if name not in ("evaluate_on",)},
+def goes_together(fields):
+    impossible = fields["stride"] == 4 and fields["padding"] == "alexnet"
+    return not impossible and not (fields["nesterov"] and fields["momentum_form"] == "classical")
+
+
+cells = (
+    st.fixed_dictionaries(
+        {
+            "m": st.integers(1, 500),
+            "K": st.integers(1, 100),
+            "lr": st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False),
+            "momentum": st.floats(0, 1, exclude_min=True, exclude_max=True),
+            "epochs": st.integers(1, 1000),
+            "seed": st.integers(0, 2**32 - 1),
+            "train_size": st.one_of(st.none(), st.integers(500, 1437)),
+            "evaluate_every": st.one_of(st.none(), st.integers(1, 10**6)),
+            "width": st.floats(0.01, 4),
+            **{name: st.sampled_from(values) for name, values in CHOICES.items() if name != "evaluate_on"},
+        }
+    )
+    .filter(goes_together)
+    .map(lambda fields: Cell(**fields))
 )
 
 
@@ -125,19 +143,17 @@ def test_names_are_equal_only_for_equal_cells_and_stay_in_their_folder(a, b):
     assert len(a.name) < 120
 
 
+@given(cells, st.data())
+def test_every_field_is_in_the_name(cell, data):
+    """Two cells that differ in one field alone have two names."""
+    name = data.draw(st.sampled_from([name for name in CHOICES if name != "evaluate_on"]))
+    values = [value for value in CHOICES[name] if goes_together({**cell.as_dict(), name: value})]
+    others = [dataclasses.replace(cell, **{name: value}) for value in values]
+    assert len({other.name for other in others}) == len(others)
+
+
 def test_equal_numbers_have_one_name():
     assert Cell(m=32, lr=1, momentum=0).name == Cell(m=32, lr=1.0, momentum=-0.0).name
-    assert (
-        len(
-            {
-                Cell(m=32, **{f.name: v}).name
-                for f in dataclasses.fields(Cell)
-                for v in CHOICES.get(f.name, ())
-                if f.name != "evaluate_on"
-            }
-        )
-        > 10
-    )
 
 
 def test_unknown_and_missing_fields_are_refused():
@@ -147,86 +163,57 @@ def test_unknown_and_missing_fields_are_refused():
         Cell.from_dict({"K": 2})
 
 
-GOOD = "base: {dataset: digits, epochs: 2}\ncells:\n- {m: [32, 64], K: [1, 5]}\n- {m: 32, K: 2, lr_policy: kmu}\n"
-
-
-def grid(tmp_path, text):
-    path = tmp_path / "grid.yaml"
-    path.write_text(text)
-    return load_grid(path)
-
-
-def test_a_grid_is_every_combination(tmp_path):
-    read = grid(tmp_path, GOOD)
-    assert [(c.m, c.K, c.lr_policy) for c in read.cells] == [
-        (32, 1, "constant"), (32, 5, "constant"), (64, 1, "constant"), (64, 5, "constant"), (32, 2, "kmu"),
-    ]  # fmt: skip
-    assert read.notebook == "notebooks/figures.ipynb" and all(c.epochs == 2 for c in read.cells)
-    assert read.resources == {"gpu": 1, "mem_mb": 8000, "runtime": 240}
-    assert grid(tmp_path, GOOD + "resources: {gpu: 0, runtime: 5}\n").resources == {
-        "gpu": 0,
-        "mem_mb": 8000,
-        "runtime": 5,
-    }
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        (GOOD.replace("epochs", "epoch"), "unknown field 'epoch'"),
-        (GOOD.replace("cells", "cell"), "keys 'base'"),
-        (GOOD + "extra: 1\n", "keys 'base'"),
-        (GOOD + "- {m: 64, K: 5}\n", "twice"),
-        (GOOD.replace("K: 2", "K: 0"), "K must be"),
-        (GOOD.replace("kmu", "kμ"), "lr_policy must be"),
-        (GOOD.replace("K: 2", "m: 32"), "the key 'm' is there twice"),
-        (GOOD + "notebook: ../evil.ipynb\n", "notebook must be one of"),
-        (GOOD + "resources: {gpus: 1}\n", "resources must map gpu, mem_mb, runtime, and no others, to ints"),
-        (GOOD + "resources: {gpu: -1}\n", "resources must map"),
-        (GOOD + "resources: {runtime: 1h}\n", "resources must map"),
-        (GOOD + "resources: 4\n", "resources must map"),
-        ("base: 3\ncells:\n- {m: 32}\n", "must map fields to values, not 3"),
-        ("base:\ncells:\n- {m: 32}\n", "must map fields to values, not None"),
-        (GOOD.replace("K: 2", "K: []"), "a list of values is empty"),
-        ("cells: []\n", "not empty"),
-        ("cells:\n- 32\n", "must map fields"),
-        ("a: [", "not a readable grid"),
-        ("!!python/object/apply:os.system [true]", "not a readable grid"),
-        ("", "keys 'base'"),
-    ],
+small_cells = st.builds(
+    lambda m, n, **fields: Cell(m=min(m, n), train_size=n, dataset="digits", **fields),
+    m=st.integers(1, 40),
+    n=st.integers(1, 40),
+    K=st.integers(1, 4),
+    epochs=st.integers(1, 4),
+    drop_last=st.booleans(),
+    reuse=st.sampled_from(CHOICES["reuse"]),
+    evaluate_every=st.one_of(st.none(), st.integers(1, 300)),
 )
-def test_a_bad_grid_is_refused_by_file_and_reason(tmp_path, text, message):
-    with pytest.raises(ValueError) as error:
-        grid(tmp_path, text)
-    assert message in str(error.value) and "grid.yaml" in str(error.value)
 
 
-def test_a_grid_that_is_not_there_is_named_with_those_that_are(tmp_path):
-    (tmp_path / "some.yaml").write_text(GOOD)
-    with pytest.raises(ValueError, match="nosuch.yaml: there is no such grid; the grids in .* are: some"):
-        load_grid(tmp_path / "nosuch.yaml")
+def simulated(cell):
+    """The counters after every iteration, one iteration at a time, and whether an evaluation may follow: where a
+    minibatch's consecutive uses end."""
+    sizes = [min(cell.m, cell.train_size - start) for start in range(0, cell.train_size, cell.m)]
+    sizes = [size for size in sizes if size == cell.m or not cell.drop_last]
+    iterations = samples = gradients = 0
+    for epoch in range(cell.epochs):
+        if cell.reuse == "consecutive":
+            uses = [(size, k == 1, k == cell.K) for size in sizes for k in range(1, cell.K + 1)]
+        else:
+            uses = [(size, True, True) for _ in range(cell.K) for size in sizes]
+        for n, (size, loaded, ends) in enumerate(uses, start=1):
+            iterations, gradients, samples = iterations + 1, gradients + size, samples + size * loaded
+            counters = {"iterations": iterations, "samples": samples, "gradients": gradients}
+            yield {"epoch": epoch + (n == len(uses)), **counters}, ends
 
 
-def test_the_projects_grids(project):
-    grids = {path.stem: load_grid(path) for path in (project / "grids").glob("*.yaml")}
-    assert {"smoke", "preview", "reduced", "paper"} <= set(grids)
-    for name in ("smoke", "preview", "reduced"):
-        cells = grids[name].cells
-        for seed in {c.seed for c in cells}:
-            of_seed = [(c.m, c.K, c.lr_policy) for c in cells if c.seed == seed]
-            assert len(of_seed) == 15 and set(of_seed) == {
-                *((m, K, "constant") for m in (32, 256, 512) for K in (1, 2, 5)),
-                *((m, K, "kmu") for m in (32, 256, 512) for K in (2, 5)),
-            }
-        assert len({dataclasses.replace(c, m=1, K=1, lr_policy="constant", seed=0, epochs=1) for c in cells}) == 1
-    assert {c.seed for c in grids["reduced"].cells} == {0, 1, 2}
-    for name in ("preview", "reduced"):
-        assert all(c.epochs * c.minibatches >= 200 for c in grids[name].cells if c.m == 512 and c.K == 1)
-    assert all(
-        c.train_size is None and c.epochs == 100 and c.dataset == "cifar10" and c.width == 1
-        for c in grids["paper"].cells
-    )
+@given(small_cells)
+def test_evaluations_are_those_of_a_run_simulated_iteration_by_iteration(cell):
+    """After every epoch; with evaluate_every at the first iteration at or after each multiple that ends a minibatch's
+    consecutive uses, and at the end."""
+    steps = list(simulated(cell))
+    possible, last = [counters for counters, ends in steps if ends], steps[-1][0]
+    if cell.evaluate_every is None:
+        firsts = [next(c for c in possible if c["epoch"] == epoch) for epoch in range(1, cell.epochs + 1)]
+    else:
+        multiples = range(cell.evaluate_every, last["gradients"] + 1, cell.evaluate_every)
+        firsts = [next(c for c in possible if c["gradients"] >= multiple) for multiple in multiples]
+    expected = {counters["iterations"]: counters for counters in [*firsts, last]}
+    assert cell.evaluations() == [expected[iterations] for iterations in sorted(expected)]
 
 
-def test_sizes_are_those_of_the_data_sets():
-    assert DATASETS == {"cifar10": (50_000, 10_000), "digits": (1_437, 360)}
+@given(small_cells)
+def test_the_sizes_of_a_cell_are_those_of_the_simulated_run(cell):
+    steps, per_epoch = list(simulated(cell)), cell.K * cell.epochs
+    assert cell.minibatches == len(steps) / per_epoch and cell.examples == steps[-1][0]["gradients"] / per_epoch
+
+
+def test_sizes_by_hand():
+    cell = Cell(m=32)
+    assert (cell.examples, cell.test_examples, cell.minibatches) == (50_000, 10_000, 1563)
+    assert Cell(m=32, drop_last=True).minibatches == 1562 and Cell(m=32, drop_last=True).examples == 49_984

@@ -1,4 +1,3 @@
-import copy
 import json
 import os
 import stat
@@ -7,9 +6,11 @@ import sys
 
 import pytest
 from helpers import make_record
+from hypothesis import given
+from hypothesis import strategies as st
 
 from persist import Cell, Record, load_records
-from persist.record import RecordError, copy_records, load_grid_records, main, to_table
+from persist.record import CLOCKS, RecordError, to_table
 
 CELL = Cell(m=32, K=2, dataset="digits", epochs=3)
 
@@ -50,33 +51,36 @@ def edit_history(index, **changes):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (edit(schema=2), "its schema is 2, this version reads 1"),
+        (edit(schema=1), "its schema is 1, this version reads 2"),
         (lambda f: f.pop("schema"), "its schema is None"),
         (lambda f: f.pop("status"), "must have the keys"),
         (edit(extra=1), "must have the keys"),
-        (edit(status="fine"), "status must be one of finished, diverged, not 'fine'"),
+        (edit(status="fine"), "status must be one of finished, diverged, unfinished, not 'fine'"),
         (edit(history=[]), "its history is empty"),
         (edit(resumed=-1), "resumed must be"),
         (edit(environment=None), "its environment must say at least device"),
         (edit(environment={}), "its environment must say at least device"),
-        (lambda f: f["cell"].update(K=3), "iterations of epoch 1"),
+        (lambda f: f["cell"].update(K=3), "iterations of evaluation 1"),
         (lambda f: f["cell"].update(K=0), "K must be an int"),
         (lambda f: f["cell"].pop("seed"), "all fields of a Cell"),
         (lambda f: f["cell"].update(speed=1), "all fields of a Cell"),
-        (lambda f: f["history"].pop(1), "epoch of epoch 2 is 3"),
-        (lambda f: f["history"].pop(), "it is finished, but has 2 of 3 epochs"),
-        (edit_history(0, epoch=7), "epoch of epoch 1 is 7, of its cell it is 1"),
-        (edit_history(0, samples=1), "samples of epoch 1 is 1, of its cell it is 1437"),
-        (edit_history(0, iterations=1), "iterations of epoch 1"),
-        (edit_history(1, train_seconds=0.5), "the clocks of epoch 2 run back"),
-        (edit_history(1, load=None), "load of epoch 2 is None"),
-        (edit_history(0, test_accuracy=1.5), "test_accuracy of epoch 1 is 1.5"),
-        (edit_history(1, test_loss="low"), "test_loss of epoch 2 is 'low'"),
-        (edit_history(1, test_loss=None), "only the last epoch"),
-        (edit_history(1, train_seconds=None), "train_seconds of epoch 2 is None"),
-        (edit_history(2, gradients=1), "gradients of epoch 3"),
+        (lambda f: f["history"].pop(1), "epoch of evaluation 2 is 3"),
+        (lambda f: f["history"].pop(), "it is finished, but has 2 of 3 evaluations"),
+        (edit_history(0, epoch=7), "epoch of evaluation 1 is 7, of its cell it is 1"),
+        (edit_history(0, samples=1), "samples of evaluation 1 is 1, of its cell it is 1437"),
+        (edit_history(0, iterations=1), "iterations of evaluation 1"),
+        (edit_history(1, train_seconds=0.5), "the clocks of evaluation 2 run back"),
+        (edit_history(1, cpu_seconds=None), "cpu_seconds of evaluation 2 is None"),
+        (edit_history(1, cpu_seconds=0.5), "the clocks of evaluation 2 run back"),
+        (edit_history(0, test_accuracy=1.5), "test_accuracy of evaluation 1 is 1.5"),
+        (edit_history(1, test_loss="low"), "test_loss of evaluation 2 is 'low'"),
+        (edit_history(1, test_loss=None), "only the last evaluation"),
+        (edit_history(1, train_seconds=None), "train_seconds of evaluation 2 is None"),
+        (edit_history(2, gradients=1), "gradients of evaluation 3"),
         (edit_history(1, extra=1), "entry 2 of its history"),
-        (edit(status="diverged"), "only the last epoch"),
+        (edit(status="diverged"), "only the last evaluation"),
+        (edit(status="unfinished"), "it is unfinished, but has 3 of 3 evaluations"),
+        (lambda f: f["history"].append(f["history"][-1]), "it has 4 evaluations, of its cell it is 3"),
         # a number that could be: only the digest tells
         (edit_history(1, test_accuracy=0.99), "it was changed after it was saved"),
         (edit_history(2, train_loss=0.1), "it was changed after it was saved"),
@@ -144,64 +148,46 @@ def test_a_copy_under_another_name_is_refused(tmp_path):
         load_records(tmp_path)
 
 
+ends = st.sampled_from([{"stopped_at": 1}, {"stopped_at": 2}, {"diverged_at": 1}, {"diverged_at": 3}, {}])
+
+
+@given(ends, ends)
+def test_a_record_continues_itself_and_what_it_was_before(one, two):
+    a, b = make_record(CELL, **one), make_record(CELL, seconds=2.0, **two)  # other times do not matter
+    assert a.continues(a) and make_record(CELL, seconds=2.0, **one).continues(a)
+    if one != two:
+        assert not (a.continues(b) and b.continues(a)), "of two different records at most one is the other's beginning"
+        assert a.continues(b) == (len(a.history) > len(b.history) and b.status == "unfinished")
+    assert not make_record(Cell(m=32, dataset="digits", epochs=3), **one).continues(a), "it is another cell's"
+
+
+@pytest.mark.parametrize("name", ["train_loss", "test_loss", "test_accuracy"])
+def test_a_record_with_another_number_is_no_continuation(name):
+    short, long = make_record(CELL, stopped_at=2), make_record(CELL)
+    assert long.continues(short)
+    short.history[0][name] /= 2
+    assert not long.continues(short)
+    for clock in CLOCKS:
+        short.history[0][clock] = 0.0
+    short.history[0][name] *= 2
+    assert long.continues(short), "times are no numbers of a run"
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(RecordError, match="nowhere is not a folder"):
         load_records(tmp_path / "nowhere")
 
 
-def test_to_table_has_a_row_per_record_and_epoch():
-    table = to_table([make_record(CELL), make_record(Cell(m=64, dataset="digits", epochs=2))])
+def test_to_table_has_a_row_per_record_and_evaluation():
+    table = to_table([make_record(CELL), make_record(Cell(m=64, dataset="digits", epochs=4), stopped_at=2)])
     assert len(table) == 5 and table.groupby("m").size().to_dict() == {32: 3, 64: 2}
     assert {"cell_name", "status", "K", "test_accuracy"} <= set(table.columns)
-
-
-def test_records_are_copied_but_never_over_a_different_one(tmp_path, capsys):
-    runs, results, grid = tmp_path / "runs", tmp_path / "results", tmp_path / "some.yaml"
-    other = Cell(m=64, dataset="digits", epochs=1)
-    grid.write_text("base: {dataset: digits}\ncells:\n- {m: 32, K: 2, epochs: 3}\n- {m: 64, epochs: 1}\n")
-    saved(runs)
-    saved(runs, make_record(other))
-    saved(runs, make_record(Cell(m=99, dataset="digits", epochs=1)))  # left over from an older grid
-    main([str(grid), str(runs), str(results)])
-    assert {r.cell for r in load_records(results)} == {CELL, other} and "2 records copied" in capsys.readouterr().out
-    assert copy_records(runs, results, [CELL, other]) == [], "the same records again change nothing"
-    changed = copy.deepcopy(make_record(CELL))
-    changed.history[0]["test_accuracy"] = 0.123
-    saved(runs, changed)
-    (results / f"{other.name}.json").unlink()
-    with pytest.raises(SystemExit) as error:
-        main([str(grid), str(runs), str(results)])
-    assert CELL.name in str(error.value) and "REPLACE=1" in str(error.value)
-    assert [p.stem for p in results.glob("*.json")] == [CELL.name], "nothing was copied"
-    assert Record.load(results / f"{CELL.name}.json") == make_record(CELL)
-    main([str(grid), str(runs), str(results), "--replace"])
-    assert Record.load(results / f"{CELL.name}.json") == changed
-    (results / f"{CELL.name}.json").write_text("damaged")
-    with pytest.raises(RecordError, match="REPLACE=1"):
-        copy_records(runs, results, [CELL])
-    assert copy_records(runs, results, [CELL], replace=True) == [CELL.name]
-    with pytest.raises(SystemExit, match="there is no such grid; the grids in .* are: some"):
-        main([str(tmp_path / "nosuch.yaml"), str(runs), str(results)])
 
 
 def test_only_the_cells_asked_for_are_loaded(tmp_path):
     saved(tmp_path)
     (tmp_path / "other.json").write_text("not looked at")
     assert load_records(tmp_path, [CELL]) == [make_record(CELL)] and load_records(tmp_path, []) == []
-
-
-def test_of_the_grid_beside_only_its_cells_are_loaded(tmp_path):
-    (tmp_path / "some.yaml").write_text("base: {dataset: digits}\nbeside: other\ncells: [{m: 32, K: 2, epochs: 3}]\n")
-    (tmp_path / "other.yaml").write_text(
-        "base: {dataset: digits}\ncells: [{m: 64, epochs: 1}, {m: 32, K: 2, epochs: 3}]\n"
-    )
-    saved(tmp_path / "some")
-    assert load_grid_records(tmp_path, tmp_path, "some") == ([make_record(CELL)], []), "it was never run"
-    beside = make_record(Cell(m=64, dataset="digits", epochs=1))
-    saved(tmp_path / "other", beside)
-    saved(tmp_path / "other", make_record(Cell(m=99, dataset="digits", epochs=1)))  # left over from an older grid
-    saved(tmp_path / "other")  # a cell of both grids counts once
-    assert load_grid_records(tmp_path, tmp_path, "some") == ([make_record(CELL)], [beside])
 
 
 def test_a_reader_never_sees_half_a_record(tmp_path):

@@ -1,5 +1,6 @@
 """What imports what: light parts stay light."""
 
+import re
 import subprocess
 import sys
 
@@ -22,11 +23,23 @@ def test_persistent_needs_nothing():
     )
 
 
-def test_figures_and_records_import_no_torch():
-    assert loaded_by(
-        "import persist.evidence.figures, persist.record, persist.sweep, persist.evidence.speed",
-        without=("torch", "torchvision"),
-    ) >= {"matplotlib"}
+def test_what_reads_records_imports_no_torch(project):
+    """Every module of persist/evidence, the command line, and what shows a run without training it."""
+    evidence = [f"persist.evidence.{path.stem}" for path in sorted((project / "persist/evidence").glob("*.py"))]
+    others = ["persist.cli", "persist.record", "persist.grids", "persist.provenance", "persist.notebook.runner"]
+    loaded = loaded_by(f"import {', '.join([*evidence, *others])}", without=("torch", "torchvision"))
+    assert "matplotlib" in loaded and len(evidence) > 5
+
+
+def test_imports_point_down(project):
+    """persist/notebook may use persist/evidence, both use the top level, which uses neither but in its command line."""
+    for path in sorted((project / "persist").rglob("*.py")):
+        imported = re.findall(r"^\s*(?:from|import) (persist[\w.]*)", path.read_text(), re.MULTILINE)
+        folder = path.parent.name
+        if folder == "persist" and path.stem != "cli":
+            assert not [name for name in imported if name.startswith(("persist.evidence", "persist.notebook"))], path
+        if folder == "evidence":
+            assert not [name for name in imported if name.startswith("persist.notebook")], path
 
 
 def test_cells_and_grids_import_only_yaml():
@@ -43,14 +56,13 @@ def test_training_imports_neither_matplotlib_nor_the_notebook_stack():
     "first", ["import persist.training", "import persist.record", "import persist.evidence.figures", "pass"]
 )
 def test_train_is_the_function_whatever_was_imported_before(first):
-    loaded_by(
-        f"{first}\nimport persist\nassert callable(persist.train) and callable(persist.persistent)\nfrom persist import train, Record"
-    )
+    both = "assert callable(persist.train) and callable(persist.persistent)"
+    loaded_by(f"{first}\nimport persist\n{both}\nfrom persist import train, Record")
 
 
 def test_an_unknown_name_is_an_attribute_error():
     import persist
 
     with pytest.raises(AttributeError, match="nosuch"):
-        persist.nosuch
+        _ = persist.nosuch
     assert set(persist.__all__) <= set(dir(persist))

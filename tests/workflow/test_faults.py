@@ -2,34 +2,23 @@
 
 import contextlib
 import hashlib
-import importlib
 import io
 import os
 import pickle
 import resource
-import shutil
 import signal
 
 import pytest
 import torch
-from helpers import make_record, numbers, small_disk
+from helpers import numbers, small_disk
 
 from persist import Cell, Record, load_records, train
 from persist import record as records
 from persist.data import DataError, load
+from persist.notebook import runner
 from persist.notebook.runner import train_or_load
 
-SMALL = Cell(
-    m=32,
-    dataset="digits",
-    train_size=100,
-    test_size=50,
-    width=0.25,
-    padding="alexnet",
-    reduction="mean",
-    lr=0.05,
-    epochs=3,
-)
+SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.25, lr=0.05, epochs=3)
 
 
 @contextlib.contextmanager
@@ -60,7 +49,7 @@ def test_a_checkpoint_that_the_disk_cannot_hold_does_not_stop_the_run(tmp_path):
     with small_disk(tmp_path, 2**18):  # a checkpoint takes more, a record a few thousand bytes
         with pytest.warns(
             UserWarning,
-            match=r"no checkpoint after epoch 1, the run goes on without: .*No space left on device; nothing was written: .*\.pt",
+            match="no checkpoint after evaluation 1, the run goes on: .*No space left on device; nothing was written",
         ):
             record = train(SMALL, checkpoint=tmp_path / "cell.pt", checkpoint_every=0)
         assert files(tmp_path) == [], "no part of a checkpoint is left"
@@ -73,7 +62,7 @@ def test_the_same_by_a_limit_on_the_size_of_files(tmp_path):
     with file_size_limit(2**16):
         with pytest.warns(
             UserWarning,
-            match="no checkpoint after epoch 1, the run goes on without: .*File too large; nothing was written",
+            match="no checkpoint after evaluation 1, the run goes on: .*File too large; nothing was written",
         ):
             record = train(SMALL, checkpoint=tmp_path / "cell.pt", checkpoint_every=0)
         assert files(tmp_path) == []
@@ -91,30 +80,31 @@ def test_a_checkpoint_that_no_longer_fits_leaves_the_last_one_whole(tmp_path):
             if entry["epoch"] == 2:
                 fill(tmp_path, leave=2**14)
 
-        with pytest.warns(UserWarning, match="no checkpoint after epoch 3"):
+        with pytest.warns(UserWarning, match="no checkpoint after evaluation 3"):
             unbroken = train(SMALL, checkpoint=checkpoint, checkpoint_every=0, on_epoch=disk_fills)
-        assert files(tmp_path) == ["cell.pt"]
+        assert files(tmp_path) == ["cell.json", "cell.pt"]
+        assert Record.load(tmp_path / "cell.json").history == unbroken.history[:2]
         seen = []
         resumed = train(SMALL, checkpoint=checkpoint, checkpoint_every=1e9, on_epoch=seen.append)
     assert [entry["epoch"] for entry in seen] == [3] and resumed.resumed == 1
     assert numbers(resumed) == numbers(unbroken)
 
 
-def test_a_record_that_the_disk_cannot_hold_is_an_error_that_says_so_and_the_cell_goes_on(tmp_path, monkeypatch):
+def test_a_record_that_the_disk_cannot_hold_is_an_error_that_says_so_and_the_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PERSIST_CHECKPOINT_EVERY", "0")
-    from persist import run
 
-    class Filling(run.Progress):
+    class Filling(runner.Progress):
         def __call__(self, entry):
             super().__call__(entry)
             if entry["epoch"] == 3:
                 fill(tmp_path, leave=0)
 
     with small_disk(tmp_path, 2**23):
+        results, unfinished = tmp_path / "runs/mine", [f"runs/mine/unfinished/{SMALL.name}.{s}" for s in ("json", "pt")]
         with monkeypatch.context() as patch:
-            patch.setattr(run, "Progress", Filling)
+            patch.setattr(runner, "Progress", Filling)
             with pytest.raises(OSError) as error:
-                train_or_load(SMALL, tmp_path)
+                train_or_load(SMALL, results)
         for part in (
             "the record was not saved",
             "No space left on device",
@@ -123,15 +113,15 @@ def test_a_record_that_the_disk_cannot_hold_is_an_error_that_says_so_and_the_cel
             "goes on from the last checkpoint",
         ):
             assert part in str(error.value)
-        assert load_records(tmp_path) == [] and files(tmp_path) == [f"checkpoints/{SMALL.name}.pt"]
+        assert load_records(results) == [] and files(tmp_path) == unfinished
         (tmp_path / "filler").unlink()
-        record = train_or_load(SMALL, tmp_path)
-        assert files(tmp_path) == [f"{SMALL.name}.json"] and record.resumed == 1
+        record = train_or_load(SMALL, results)
+        assert files(tmp_path) == [f"runs/mine/{SMALL.name}.json"] and record.resumed == 1
     assert numbers(record) == numbers(train(SMALL))
 
 
 def test_a_disk_that_is_full_already_is_refused_before_anything_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr("persist.notebook.runner.train", lambda *args, **kwargs: pytest.fail("it trained"))
+    monkeypatch.setattr("persist.training.train", lambda *args, **kwargs: pytest.fail("it trained"))
     with small_disk(tmp_path, 2**20):
         fill(tmp_path, leave=0)
         with pytest.raises(
@@ -142,7 +132,7 @@ def test_a_disk_that_is_full_already_is_refused_before_anything_trains(tmp_path,
 
 
 def test_a_read_only_folder_is_refused_before_anything_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr("persist.notebook.runner.train", lambda *args, **kwargs: pytest.fail("it trained"))
+    monkeypatch.setattr("persist.training.train", lambda *args, **kwargs: pytest.fail("it trained"))
     with (
         small_disk(tmp_path, 2**20, "ro"),
         pytest.raises(
@@ -150,42 +140,6 @@ def test_a_read_only_folder_is_refused_before_anything_trains(tmp_path, monkeypa
         ),
     ):
         train_or_load(SMALL, tmp_path)
-
-
-def test_copying_records_to_where_nothing_can_be_written_is_a_line_and_no_traceback(tmp_path):
-    (tmp_path / "grid.yaml").write_text("cells: [{m: 32, dataset: digits, epochs: 3}]\n")
-    make_record(Cell(m=32, dataset="digits", epochs=3)).save(
-        tmp_path / "runs" / f"{Cell(m=32, dataset='digits', epochs=3).name}.json"
-    )
-    (tmp_path / "results").mkdir()
-    with (
-        small_disk(tmp_path / "results", 2**20, "ro"),
-        pytest.raises(SystemExit, match="error: .*Read-only file system; nothing was written: "),
-    ):
-        records.main([str(tmp_path / name) for name in ("grid.yaml", "runs", "results/some")])
-
-
-def test_another_process_that_was_faster_keeps_its_record(tmp_path, monkeypatch, capsys):
-    from persist import run
-
-    first = train(SMALL)
-
-    class Overtaken(run.Progress):
-        def __call__(self, entry):
-            if entry["epoch"] == 2:
-                first.save(tmp_path / f"{SMALL.name}.json")
-
-    monkeypatch.setattr(run, "Progress", Overtaken)
-    assert train_or_load(SMALL, tmp_path) == first
-    assert "another process has saved" in capsys.readouterr().out and load_records(tmp_path) == [first]
-
-
-@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", ""])
-def test_an_interval_that_is_no_number_is_refused_by_name(tmp_path, monkeypatch, value):
-    monkeypatch.setenv("PERSIST_CHECKPOINT_EVERY", value)
-    with pytest.raises(ValueError, match=f"PERSIST_CHECKPOINT_EVERY must be a number of seconds >= 0, not {value!r}"):
-        train_or_load(SMALL, tmp_path)
-    assert files(tmp_path) == []
 
 
 class Touching:
@@ -207,7 +161,7 @@ def test_a_hostile_checkpoint_is_not_executed_and_the_cell_starts_anew(tmp_path,
     else:
         torch.save(Touching(owned) if form == "torch" else {"cell": SMALL.as_dict(), "model": Touching(owned)}, buffer)
     path.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
-    with pytest.warns(UserWarning, match="is not used, the cell starts anew: it is no checkpoint"):
+    with pytest.warns(UserWarning, match="is not used, the run starts anew: it is no checkpoint"):
         record = train(SMALL, checkpoint=path, checkpoint_every=1e9)
     assert not owned.exists() and record.resumed == 0 and numbers(record) == numbers(train(SMALL))
 
@@ -248,37 +202,3 @@ def test_records_are_read_as_data_alone(tmp_path, folder):
         with pytest.raises(records.RecordError, match="is not a record"):
             Record.load(path)
     assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize(
-    "module, arguments",
-    [
-        ("draw", "results grids figures"),
-        ("readme", "results grids README.md"),
-        ("claims", "results grids README.md"),
-        ("report", ". report"),
-        ("record", "grids/reduced.yaml results/reduced elsewhere"),
-        ("progress", "reduced"),
-    ],
-)
-def test_every_command_that_reads_records_names_a_damaged_one_in_a_line(
-    project, tmp_path, monkeypatch, module, arguments
-):
-    shutil.copytree(project / "results/reduced", tmp_path / "results/reduced")
-    shutil.copytree(project / "grids", tmp_path / "grids")
-    shutil.copy(project / "README.md", tmp_path)
-    (tmp_path / "runs").symlink_to("results")  # progress looks there
-    damaged = sorted((tmp_path / "results/reduced").glob("*.json"))[3]
-    damaged.write_text(damaged.read_text()[:-100])
-    before = (tmp_path / "README.md").read_text()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        SystemExit,
-        match=f"^error: (results|runs)/reduced/{damaged.name} is not a record: .* delete it and train its cell again$",
-    ):
-        importlib.import_module(f"persist.{module}").main(arguments.split())
-    assert (
-        (tmp_path / "README.md").read_text() == before
-        and not (tmp_path / "figures").exists()
-        and not (tmp_path / "elsewhere").exists()
-    )

@@ -1,9 +1,9 @@
 """Kill a grid again and again at random moments, then finish it by one plain `make reproduce`: nothing may be lost.
 
-    python tests/faults.py --kills 10 --seed 1       (what `make test-faults` runs)
+    python tests/workflow/faults.py --kills 10 --seed 1       (what `make test-faults` runs)
 
-The grid is `smoke` and two longer cells, so that half of the kills hit a cell that trains and has a checkpoint. Prints
-figures; exits with an error where anything was lost. Linux: it looks for processes in /proc.
+The grid is `smoke` after four longer runs, as many at once as there are cores; half of the kills hit runs that train
+and have checkpoints. Prints figures; exits with an error where anything was lost. Linux: it looks into /proc.
 """
 
 import argparse
@@ -19,12 +19,13 @@ import threading
 import time
 from pathlib import Path
 
-from helpers import numbers
-from workshop import command, make_workshop, processes_in, wait_for
+import torch
+from workshop import PATIENCE, command, environment, make_workshop, processes_in, status, wait_for
 
+from persist import load_grid, train
 from persist.record import Record, RecordError, load_records
 
-LONGER = "  - {m: 32, K: [1, 2], epochs: 30}\n"
+LONGER = "  - {m: 32, K: [1, 2, 5, 3], epochs: 100}\n"
 # What is killed -> a part of its command line. "group": all of make's process group at once, as a closed terminal does.
 VICTIMS = {
     "engine": "bin/snakemake",
@@ -32,8 +33,7 @@ VICTIMS = {
     "kernel": "ipykernel_launcher",
     "group": "bin/snakemake",
 }
-LONGEST_WAIT = 20.0  # seconds after the last kill or start: a cell of the smoke grid takes 5 on two idle cores
-PATIENCE = 300.0  # seconds for anything that must happen; a busy machine is slow
+LONGEST_WAIT = 20.0  # seconds after the last kill or start: a run of the smoke grid takes 5 on two idle cores
 
 
 class Grid:
@@ -44,24 +44,30 @@ class Grid:
         (folder / "grids/faults.yaml").write_text(text)
         self.runs = self.folder / "runs/faults"
         self.make, self.kept, self.unreadable = None, {}, []
+        self.at_once = 0  # the most runs that were seen training together
         self.done = threading.Event()
         self.reader = threading.Thread(target=self.read_all_the_time, daemon=True)
         self.reader.start()
 
     def read_all_the_time(self):
         while not self.done.wait(0.05):
-            try:
-                load_records(self.runs) if self.runs.is_dir() else []
-            except RecordError as error:
-                self.unreadable.append(str(error))
-            except FileNotFoundError:
-                pass  # started from nothing just now
+            for folder in (self.runs, self.runs / "unfinished"):
+                try:
+                    load_records(folder) if folder.is_dir() else []
+                except RecordError as error:
+                    self.unreadable.append(str(error))
+                except FileNotFoundError:
+                    pass  # one that has ended just now, or all started from nothing
 
     def start(self):
-        environment = {**os.environ, "PERSIST_CHECKPOINT_EVERY": "0"}  # after every epoch
         with open(self.folder / "make.log", "ab") as log:
             self.make = subprocess.Popen(
-                command("faults"), cwd=self.folder, stdout=log, stderr=log, env=environment, start_new_session=True
+                command("faults"),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                env=environment(self.folder, PERSIST_CHECKPOINT_EVERY="0"),  # after every epoch
+                start_new_session=True,
             )
 
     def start_from_nothing(self):
@@ -74,7 +80,7 @@ class Grid:
     def finish(self) -> dict[str, Record]:
         """One plain `make reproduce`, to its end."""
         self.start()
-        assert self.make.wait(3 * PATIENCE) == 0, f"make reproduce failed: {self.tail()}"
+        assert self.make.wait(PATIENCE) == 0, f"make reproduce failed: {self.tail()}"
         self.look()
         return {record.cell.name: record for record in load_records(self.runs)}
 
@@ -87,42 +93,44 @@ class Grid:
         self.kept = contents
 
     def kill(self, kind: str, inside: bool) -> bool:
-        """SIGKILL at a random moment: any, or while a cell trains, after a new checkpoint. False: the grid was finished first."""
+        """SIGKILL at a random moment: any, or while runs train, after a new checkpoint. False: it was finished."""
         checkpoints = self.checkpoints()
         moment = time.monotonic() + self.random.uniform(0, LONGEST_WAIT)
         end = time.monotonic() + PATIENCE
         while not (self.victims(kind) and (self.checkpoints() - checkpoints if inside else time.monotonic() > moment)):
-            assert time.monotonic() < end, f"found nothing to kill: {kind}, inside a cell: {inside}; {self.tail()}"
+            assert time.monotonic() < end, f"found nothing to kill: {kind}, inside a run: {inside}; {self.tail()}"
             if not self.running():
                 if self.make is not None and self.make.returncode == 0:
                     return False
                 self.start()
+            self.at_once = max(self.at_once, self.kernels())
             time.sleep(0.02)
         time.sleep(self.random.uniform(0, 0.5) if inside else 0)
-        before = processes_in(self.folder)
         try:
-            if kind == "group":
-                os.killpg(self.make.pid, signal.SIGKILL)
-            else:
-                os.kill(self.victims(kind)[0], signal.SIGKILL)
-        except (IndexError, ProcessLookupError):  # it ended by itself just now
+            victim = self.random.choice(self.victims(kind))
+            gone = family(self.folder, victim)
+            os.killpg(self.make.pid, signal.SIGKILL) if kind == "group" else os.kill(victim, signal.SIGKILL)
+        except (IndexError, OSError):  # it ended by itself just now
             return self.kill(kind, inside)
         if kind in ("engine", "group"):
             self.make.wait(PATIENCE)
-            wait_for(lambda: not processes_in(self.folder), PATIENCE, "an orphan is left")
-        else:  # the engine goes on with other cells
-            hit = {pid for pid, line in before.items() if "bin/papermill" in line or "ipykernel_launcher" in line}
-            wait_for(lambda: not hit & set(processes_in(self.folder)), PATIENCE, "papermill or its kernel is left")
+            wait_for(lambda: not processes_in(self.folder), "an orphan is left")
+        else:  # the engine goes on with other runs
+            wait_for(lambda: not gone & set(processes_in(self.folder)), "papermill or its kernel is left")
         self.look()
         return True
 
     def victims(self, kind):
         return [pid for pid, line in processes_in(self.folder).items() if VICTIMS[kind] in line]
 
+    def kernels(self) -> int:
+        """How many train now: each has a connection file of its own in its command line, as has what it forks."""
+        return len({line for line in processes_in(self.folder).values() if VICTIMS["kernel"] in line})
+
     def checkpoints(self) -> set[tuple[str, int]]:
         """Names and times of change."""
         found = set()
-        for path in (self.runs / "checkpoints").glob("*.pt"):
+        for path in (self.runs / "unfinished").glob("*.pt"):
             with contextlib.suppress(FileNotFoundError):  # it goes when its record is saved
                 found.add((path.name, path.stat().st_mtime_ns))
         return found
@@ -136,40 +144,48 @@ class Grid:
             os.killpg(self.make.pid, signal.SIGKILL)
 
 
+def family(folder, pid) -> set[int]:
+    """Papermill and its kernel, of which one is given."""
+    lines = {p: line for p, line in processes_in(folder).items() if "bin/papermill" in line or "ipykernel" in line}
+    parents = {p: int(status(p)[1]) for p in lines}
+    return {pid, parents.get(pid)} & set(lines) | {p for p, parent in parents.items() if parent == pid}
+
+
 def kinds(generator, kills) -> list[tuple[str, bool]]:
-    """What to kill, and whether inside a cell: every kind, half of them inside, in a random order."""
+    """What to kill, and whether inside a run: every kind, half of them inside, in a random order."""
     every = [(kind, inside) for inside in (True, False) for kind in VICTIMS]
     chosen = [every[i % len(every)] for i in range(kills)]
     generator.shuffle(chosen)
     return chosen
 
 
-def train_undisturbed(project, folder, text) -> dict[str, Record]:
-    grid = Grid(project, folder, text, seed=0)
+def train_undisturbed(path) -> dict[str, Record]:
+    """The records of a grid, trained one after the other, here, with one thread as the engine gives each run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        return grid.finish()
+        return {cell.name: train(cell) for cell in load_grid(path).cells}
     finally:
-        grid.close()
+        torch.set_num_threads(threads)
 
 
-def kill_and_finish(project, folder, text, expected: dict[str, Record], kills, seed, say=print) -> str:
-    """Raises AssertionError where anything was lost of what is expected; returns the figures in one line."""
+def kill_and_finish(project, folder, text, kills, seed, say=print) -> str:
+    """Raises AssertionError where anything was lost of what an undisturbed grid gives; the figures in one line."""
     grid = Grid(project, folder, text, seed)
     try:
+        expected = train_undisturbed(folder / "grids/faults.yaml")
         plan = kinds(grid.random, kills)
         for number, (kind, inside) in enumerate(plan, start=1):
             while not grid.kill(kind, inside):
                 compare(grid.finish(), expected)
                 grid.start_from_nothing()
-            say(
-                f"{number} of {kills}: {kind} killed{' inside a cell' if inside else ''}; records there: {len(grid.kept)} of {len(expected)}",
-                flush=True,
-            )
+            where = " inside a run" if inside else ""
+            say(f"{number} of {kills}: {kind} killed{where}; records there: {len(grid.kept)} of {len(expected)}")
         if grid.running():  # after a kill of papermill or a kernel the engine has gone on
-            grid.make.wait(3 * PATIENCE)
+            grid.make.wait(PATIENCE)
         found = grid.finish()
         compare(found, expected)
-        assert not grid.checkpoints(), "a checkpoint is left"
+        assert not grid.checkpoints() and not list(grid.runs.glob("unfinished/*.json")), "a checkpoint is left"
         assert len(list(grid.runs.glob("figure*.png"))) == 5, "a figure is missing"
         assert not processes_in(grid.folder), "an orphan is left"
     finally:
@@ -177,21 +193,20 @@ def kill_and_finish(project, folder, text, expected: dict[str, Record], kills, s
     resumed = sum(record.resumed > 0 for record in found.values())
     counts = ", ".join(f"{kind} {sum(k == kind for k, _ in plan)}" for kind in VICTIMS)
     return (
-        f"kills tried: {kills} ({counts}; inside a cell: {sum(inside for _, inside in plan)}; seed {seed}); "
-        f"records compared: {len(found)}, of them resumed: {resumed}; lost: 0"
+        f"kills tried: {kills} ({counts}; inside a run: {sum(inside for _, inside in plan)}; seed {seed}); "
+        f"runs at once: {grid.at_once}; records compared: {len(found)}, of them resumed: {resumed}; lost: 0"
     )
 
 
 def compare(found, expected):
-    """Equal but for times, the load and what is concluded from it (shared), and how often a run was resumed."""
-
-    def environment(record):
-        return {key: value for key, value in record.environment.items() if key != "shared"}
-
+    """Equal but for times, how often a run was resumed, and the core that it had."""
     assert set(found) == set(expected), f"other cells: {set(found) ^ set(expected)}"
     for name, record in found.items():
-        assert numbers(record) == numbers(expected[name]), f"{name} has other numbers than undisturbed"
-        assert environment(record) == environment(expected[name]), f"{name} has another environment than undisturbed"
+        same = record.continues(expected[name]) and expected[name].continues(record)
+        assert same, f"{name} has other numbers than undisturbed"
+        here, there = {**record.environment, "pinned": None}, expected[name].environment
+        differ = [key for key in here if here[key] != there.get(key)]
+        assert not differ and set(here) == set(there), f"{name} was trained elsewhere than undisturbed: {differ}"
 
 
 def too_long(*_):
@@ -206,26 +221,18 @@ def main():
     )
     parser.add_argument("--minutes", type=int, default=20, help="limit for all")
     options = parser.parse_args()
-    project = Path(__file__).resolve().parents[1]
+    project = Path(__file__).resolve().parents[2]
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(60 * options.minutes)
     started = time.monotonic()
-    text = (project / "grids/smoke.yaml").read_text() + LONGER
-    with (
-        tempfile.TemporaryDirectory(prefix="persist-faults-") as quiet,
-        tempfile.TemporaryDirectory(prefix="persist-faults-") as folder,
-    ):
+    text = (project / "grids/smoke.yaml").read_text().replace("cells:\n", f"cells:\n{LONGER}")
+    with tempfile.TemporaryDirectory(prefix="persist-faults-") as folder:
         try:
-            expected = train_undisturbed(project, Path(quiet), text)
-            print(f"undisturbed: {len(expected)} records in {time.monotonic() - started:.0f} s", flush=True)
-            print(
-                kill_and_finish(project, Path(folder), text, expected, options.kills, options.seed),
-                f"in {time.monotonic() - started:.0f} s",
-                sep="; ",
-            )
+            figures = kill_and_finish(project, Path(folder), text, options.kills, options.seed)
         except (AssertionError, subprocess.TimeoutExpired) as error:
             sys.exit(f"error: {error} (seed {options.seed})")
+    print(f"{figures}; in {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
