@@ -101,8 +101,11 @@ for grid in RECORDED.values():
             kind_of(grid).notebook,
         output:
             pictures(grid, f"figures/{grid.name}"),
+        params:
+            # evaluated here: a shell line is when the rule runs, with the last grid of the loop
+            command=read(grid, "results", f"runs/published/{grid.name}.ipynb", f"figures/{grid.name}"),
         shell:
-            read(grid, "results", f"runs/published/{grid.name}.ipynb", f"figures/{grid.name}")
+            "{params.command}"
 
 
 rule pages:
