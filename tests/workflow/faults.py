@@ -2,8 +2,9 @@
 
     python tests/workflow/faults.py --kills 10 --seed 1       (what `make test-faults` runs)
 
-The grid has runs like those of `smoke` after four longer ones, as many at once as there are cores; half of the kills hit
-runs that train and have checkpoints. Prints figures; exits with an error where anything was lost. Linux: it looks into /proc.
+The grid has runs like those of `smoke` after four longer ones, as many at once as there are cores; half of the kills
+hit runs that train and have checkpoints. Prints figures; exits with an error where anything was lost. Linux: it looks
+into /proc.
 """
 
 import argparse
