@@ -26,9 +26,11 @@ MINE = Path("runs/mine")
 def project_of_its_own(tmp_path, monkeypatch):
     """An empty folder, and locks of cores of its own: the reader's runs may hold those of this machine."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    # a short path: a DataLoader's worker opens a socket in it, and waits for ever where the name has over 107 letters
+    with tempfile.TemporaryDirectory(prefix="p") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture
