@@ -2,6 +2,7 @@
 the system releases whatever happens to its holder."""
 
 import contextlib
+import itertools
 import os
 import tempfile
 import time
@@ -13,30 +14,26 @@ def borrowed_cores(n: int):
     """The numbers of n cores that no other run has borrowed; waits for them. None where this system cannot pin, or has
     fewer."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if len(allowed) < n or n < 1:
+    if not 1 <= n <= len(allowed):
         yield None
         return
-    with contextlib.ExitStack() as locks:
-        while True:
-            cores = _lock(allowed, n, locks)
+    while True:
+        with contextlib.ExitStack() as locks:  # all or none: two runs that each hold a part would wait for ever
+            cores = list(itertools.islice(_lock(allowed, locks), n))
             if len(cores) == n:
-                break
-            locks.close()  # all or none: two runs that each hold a part would wait for ever
-            time.sleep(1)
-        yield cores
+                yield cores
+                return
+        time.sleep(1)
 
 
-def _lock(allowed, n, locks) -> list[int]:
+def _lock(allowed, locks):
+    """The cores that are free, each locked as it is taken."""
     import fcntl
 
     folder = Path(tempfile.gettempdir()) / f"persist-cores-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    cores = []
     for core in allowed:
         file = locks.enter_context((folder / str(core)).open("w"))
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            cores.append(core)
-        if len(cores) == n:
-            break
-    return cores
+            yield core

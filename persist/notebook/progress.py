@@ -3,71 +3,32 @@
 import builtins
 import json
 import os
-import sys
-import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 from persist.cell import Cell
-from persist.record import Record, RecordError
-
-
-class Progress:
-    """An on_epoch callback for train(): a live bar in JupyterLab, one line per evaluation in a log."""
-
-    def __init__(self, cell: Cell):
-        self.cell, self.started, self.per_epoch = cell, time.monotonic(), cell.K * cell.examples
-        self.before = None  # epochs that are done when this starts
-        self.bar = tqdm(total=cell.epochs, unit="epoch", file=sys.stdout) if interactive() else None
-
-    def __call__(self, entry: dict):
-        epoch, ended = entry["gradients"] / self.per_epoch, entry["test_loss"] is None
-        if self.before is None:
-            counters = [0, *(c["gradients"] for c in self.cell.evaluations())]
-            self.before = counters[counters.index(entry["gradients"]) - 1] / self.per_epoch
-            if self.before:
-                print(f"goes on after epoch {self.before:g}, where a checkpoint was", flush=True)
-        numbers = f"test loss {_number(entry['test_loss'])}, accuracy {_number(entry['test_accuracy'])}"
-        if self.bar is None:
-            per_epoch = (time.monotonic() - self.started) / (epoch - self.before)
-            left = duration(per_epoch * (self.cell.epochs - epoch))
-            policy = "" if self.cell.lr_policy == "constant" else f" {self.cell.lr_policy}"
-            head = f"m={self.cell.m} K={self.cell.K}{policy}: epoch {epoch:.4g}/{self.cell.epochs}"
-            print(f"{head}, {numbers}, {left} left", flush=True)
-            return
-        if self.bar.n == 0:
-            self.bar.initial = self.bar.n = int(self.before) if self.before == int(self.before) else self.before
-        self.bar.set_description(numbers, refresh=False)
-        done = round(epoch, 2)
-        self.bar.update((int(done) if done == int(done) else done) - self.bar.n)
-        self.bar.refresh()
-        if epoch == self.cell.epochs or ended:
-            self.bar.close()
-
-
-def grid_progress(cells: list[Cell], folder) -> str:
-    """One line, when a cell starts: cells done and left, and the time left, judged by the cells that are done."""
-    done, seconds, gradients = [], 0.0, 0
-    for cell in cells:
-        try:
-            record = Record.load(Path(folder) / f"{cell.name}.json")
-        except (FileNotFoundError, RecordError):
-            continue
-        done.append(cell)
-        seconds += record.history[-1]["wall_seconds"]
-        gradients += record.history[-1]["gradients"]
-    todo = [cell for cell in cells if cell not in done]
-    text = f"{len(done)} of {len(cells)} cells done" + (f", 1 starts now, {len(todo) - 1} left" if todo else "")
-    if done and todo:
-        work = sum(cell.K * cell.examples * cell.epochs for cell in todo)
-        text += f"; about {duration(seconds / gradients * work)} to go"
-    return text
+from persist.record import load_records
 
 
 def interactive() -> bool:
     """Whether somebody sees what a notebook shows while it runs: engine and nbval set PERSIST_BATCH."""
     return "PERSIST_BATCH" not in os.environ and "get_ipython" in dir(builtins)
+
+
+def progress_line(cell: Cell, entry: dict) -> str:
+    """One line for a new entry of a run's history: the run, its epoch, what it has reached, the time left."""
+    policy = "" if cell.lr_policy == "constant" else f" {cell.lr_policy}"
+    epoch = entry["gradients"] / (cell.K * cell.examples)
+    loss, accuracy = (
+        "not finite" if entry[name] is None else f"{entry[name]:.4f}" for name in ("test_loss", "test_accuracy")
+    )
+    head = f"m={cell.m} K={cell.K}{policy}: epoch {epoch:.4g}/{cell.epochs}"
+    return f"{head}, test loss {loss}, accuracy {accuracy}, {time_left(cell, entry)} left"
+
+
+def time_left(cell: Cell, entry: dict) -> str:
+    """What a run still takes if it goes on as fast as until this entry of its history."""
+    done, total = entry["gradients"], cell.epochs * cell.K * cell.examples
+    return duration(entry["wall_seconds"] / done * (total - done))
 
 
 def duration(seconds: float) -> str:
@@ -77,23 +38,31 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _number(value) -> str:
-    return "not finite" if value is None else f"{value:.4f}"
+def grid_progress(cells: list[Cell], folder) -> str:
+    """How many of a grid's runs are done, in one line, and the time that the others take, judged by those."""
+    records = load_records(folder, cells)
+    done, lasts = {record.cell for record in records}, [record.history[-1] for record in records]
+    text = f"{len(done)} of {len(cells)} runs done"
+    work = sum(cell.epochs * cell.K * cell.examples for cell in cells if cell not in done)
+    if not done or not work:
+        return text
+    seconds = work * sum(last["wall_seconds"] for last in lasts) / sum(last["gradients"] for last in lasts)
+    return f"{text}; about {duration(seconds)} to go, one run after the other"
 
 
 def failures(cells: list[Cell], folder) -> list[str]:
-    """One line per cell that was tried and has no record: its name and its error, as its executed notebook has it."""
-    lines = []
-    for cell in cells:
-        notebook = Path(folder) / "notebooks" / f"{cell.name}.ipynb"
-        if notebook.exists() and not (Path(folder) / f"{cell.name}.json").exists():
-            lines.append(f"{cell.name}: {_error(notebook)} (in {notebook})")
-    return lines
+    """One line per run that was tried and has no record: its name and its error, as its executed notebook has it."""
+    notebooks = {cell.name: Path(folder) / "notebooks" / f"{cell.name}.ipynb" for cell in cells}
+    return [
+        f"{name}: {_error(notebook)} (in {notebook})"
+        for name, notebook in notebooks.items()
+        if notebook.exists() and not (Path(folder) / f"{name}.json").exists()
+    ]
 
 
 def _error(notebook: Path) -> str:
     try:
         outputs = [output for cell in json.loads(notebook.read_bytes())["cells"] for output in cell.get("outputs", [])]
         return next(f"{output['ename']}: {output['evalue']}" for output in outputs if output["output_type"] == "error")
-    except (ValueError, KeyError, TypeError, StopIteration):  # killed, it may have left half a notebook
+    except (ValueError, StopIteration):  # killed, it may have left half a notebook
         return "it was cut off"
