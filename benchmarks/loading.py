@@ -10,8 +10,6 @@ loading thread. Then both loaders run alone, with nothing trained (K = 0). Write
 persist/evidence/loading.py reads.
 """
 
-import argparse
-import functools
 import importlib.metadata
 import json
 import os
@@ -41,67 +39,42 @@ class Monai(datasets.Loader):
         return ThreadDataLoader(self, repeats=self.cell.K, batch_sampler=indices)
 
 
-def trained(pipeline, epochs: int) -> dict:
-    """A row: seconds of every epoch but the first, which warms up, by the clock and of this thread's CPU time."""
-    cell, model = pipeline.cell, build_model(pipeline.cell)
-    return _timed(
-        pipeline, epochs, functools.partial(sgd_step, cell, model, build_optimizer(cell, model), rate=cell.lr)
-    )
-
-
-def alone(pipeline, epochs: int) -> dict:
-    """The same with nothing trained."""
-    return {**_timed(pipeline, epochs, lambda images, labels: None), "K": 0}
-
-
-def _timed(pipeline, epochs, step) -> dict:
+def timed(pipeline, train: bool) -> dict:
+    """A row: seconds of every epoch but the first, which warms up, by the clock and of this thread's CPU time. K = 0:
+    nothing trained."""
     cell, spans = pipeline.cell, []
-    for epoch in range(1, epochs + 1):
+    model = build_model(cell)
+    optimizer = build_optimizer(cell, model)
+    for epoch in range(1, cell.epochs + 1):
         start = clocks(CPU)
         for images, labels in pipeline.minibatches(epoch):
-            step(images, labels)
+            if train:
+                sgd_step(cell, model, optimizer, images, labels, cell.lr)
         spans.append([end - begin for begin, end in zip(start, clocks(CPU))])
     seconds, busy = zip(*spans[1:])
-    loader = "monai" if isinstance(pipeline, Monai) else "loader"
-    return dict(loader=loader, m=cell.m, width=cell.width, K=cell.K, examples=cell.examples, seconds=seconds, busy=busy)
+    row = {"loader": "monai" if isinstance(pipeline, Monai) else "loader", "m": cell.m, "width": cell.width}
+    return row | {"K": cell.K * train, "examples": cell.examples, "seconds": seconds, "busy": busy}
 
 
-def measure(cells: list, epochs: int | None = None) -> list[dict]:
-    """A row for every configuration, then for the loaders alone. epochs: default: those of each configuration."""
+def measure(cells: list) -> list[dict]:
+    """A row for every configuration, then for the loaders alone."""
     data = {cell: datasets.load(cell).train for cell in cells}
     of_m = {cell.m: cell for cell in sorted(cells, key=lambda cell: cell.examples) if cell.K == 1}  # the most examples
     with strict_arithmetic():
-        rows = [trained(Monai(cell, data[cell], CPU), epochs or cell.epochs) for cell in tqdm(cells)]
+        rows = [timed(Monai(cell, data[cell], CPU), train=True) for cell in tqdm(cells)]
         pairs = [(loader, cell) for cell in of_m.values() for loader in (Monai, datasets.Loader)]
-        return rows + [alone(loader(cell, data[cell], CPU), epochs or cell.epochs) for loader, cell in pairs]
+        return rows + [timed(loader(cell, data[cell], CPU), train=False) for loader, cell in pairs]
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--grid", default="grids/loading.yaml", help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, help="of every configuration, at least 2; default: those of the grid")
-    parser.add_argument("--output", default="benchmarks/results/loading.json", help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    if options.epochs is not None and options.epochs < 2:
-        parser.error(f"--epochs must be at least 2, the first is not counted, not {options.epochs}")
-    cells = [cell for cell in load_grid(options.grid).cells if cell.pipeline == "loader"]
+if __name__ == "__main__":
+    cells = [cell for cell in load_grid("grids/loading.yaml").cells if cell.pipeline == "loader"]
     with borrowed_cores(2) as cores:
         if cores is None:
             sys.exit("error: it takes two CPU cores that this system can pin to")
         os.sched_setaffinity(0, cores)
         torch.set_num_threads(1)
-        rows = measure(cells, options.epochs)
-    where = environment(
-        device=None,
-        data_sha256=datasets.load(cells[0]).sha256,
-        threads=1,
-        pinned=cores,
-        monai=importlib.metadata.version("monai"),
-    )
+        rows = measure(cells)
+    about = {"device": None, "threads": 1, "pinned": cores, "monai": importlib.metadata.version("monai")}
+    where = environment(data_sha256=datasets.load(cells[0]).sha256, **about)
     result = {"environment": where, "runs": rows}
-    write_atomically(options.output, (json.dumps(result, indent=1) + "\n").encode())
-    print(options.output)
-
-
-if __name__ == "__main__":
-    main()
+    write_atomically("benchmarks/results/loading.json", (json.dumps(result, indent=1) + "\n").encode())

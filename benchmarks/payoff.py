@@ -14,7 +14,6 @@ minutes, and preparing PNG files some 5: three quarters of an hour. Writes bench
 """
 
 import argparse
-import dataclasses
 import io
 import itertools
 import json
@@ -105,25 +104,24 @@ def measure(evidence: Evidence, m: int, seed: int, cores: list[int], data_root=N
     """Everything for one m and seed. Raises ValueError where a run is not recorded or missed the target."""
     goals, runs = targets(evidence.rates, m), {}
     for arm in ("fresh", "reuse"):
-        run = next((evidence.test[cell] for cell in of_arm(evidence.test, m, arm, seed)), None)
+        run = next(iter(of_arm(evidence.test, m, arm, seed).values()), None)
         count = gradients_to(run, goals[0]) if run and goals else None
         if count in (None, math.inf):
             raise ValueError(f"m={m}, seed={seed}: the run of {arm} is not recorded, or it missed the target")
         entry = next(entry for entry in run.history if entry["gradients"] >= count)
-        runs[arm] = dataclasses.replace(run, history=[{**entry, "to_target": count}])
-    cell = runs["fresh"].cell
-    data, found = datasets.load(cell, data_root), []
+        facts = {"iterations": entry["iterations"], "gradients": entry["gradients"], "to_target": count}
+        runs[arm] = run.cell, facts | {"recorded_loss": entry["test_loss"]}
+    cell, found = runs["fresh"][0], []
+    data = datasets.load(cell, data_root)
     with pinned(cores), strict_arithmetic():
         C = step_seconds(cell, data.train)
         for ratio in places:
             side = choose_side(cell, data.train, C, ratio)
             loader = Decoding(cell, data.train, side, cores[1])
             here = {"side": side, "loading_seconds": loading_seconds(loader), "step_seconds": C, "arms": {}}
-            for arm, run in runs.items():
-                entry, loader.cell = run.history[0], run.cell
-                seconds, loss = train_to(run.cell, loader, entry["iterations"], data.test)
-                kept = {name: entry[name] for name in ("iterations", "gradients", "to_target")}
-                here["arms"][arm] = kept | {"seconds": seconds, "loss": loss, "recorded_loss": entry["test_loss"]}
+            for arm, (loader.cell, facts) in runs.items():
+                seconds, loss = train_to(loader.cell, loader, facts["iterations"], data.test)
+                here["arms"][arm] = facts | {"seconds": seconds, "loss": loss}
                 print(ratio, arm, here["arms"][arm], flush=True)
             found.append(here)
         where = training.describe(CPU, data.sha256, cores)

@@ -1,14 +1,12 @@
 """The paper's claims as data, each with the check over records that decides it. Reads records only; imports no torch.
 
 Every check has its tolerance in its text. A gap of accuracies is judged by its interval (compare.py), any other number
-by a band: where that allows for both answers the claim is undecided, as it is while a run that it needs is missing or
-unfinished. Time enters a check as cost(m, K), of an epoch relative to one with K = 1, taken from three places: behind
-data loaders, which alone decides; on this machine with the data in memory; at m = 32 the paper's own seconds.
+by a band; where that allows for both answers, or a run is missing or unfinished, the claim is undecided. Time enters as
+cost(m, K), of an epoch relative to one with K = 1, from three places: behind data loaders, which alone decides; on this
+machine with the data in memory; at m = 32 the paper's own seconds.
 """
 
 import collections
-import dataclasses
-import functools
 import math
 import statistics
 from collections.abc import Callable, Collection, Mapping
@@ -18,10 +16,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from persist.cell import Cell
-from persist.evidence.compare import Gap, accuracy_gap, best_accuracy, epochs_near_best, prediction
-from persist.evidence.compare import final_accuracy as final
-from persist.evidence.compare import mean_accuracy as mean
-from persist.evidence.select import seconds
+from persist.evidence import compare
+from persist.evidence.compare import Gap, accuracy_gap, best_accuracy, mean_accuracy
+from persist.evidence.select import best, seconds
 from persist.evidence.tables import markdown
 from persist.grids import load_grid, load_grid_records
 from persist.record import Record
@@ -33,7 +30,8 @@ PAPER_SECONDS = {1: 7.0, 5: 20.0}  # an epoch at m = 32 (Section 2.2: about 700 
 SPAN = (0.3, 1.0)  # the C/L that the measured loaders must span: from most of five passes hidden to none
 # The loaders behind which a claim is judged: time(5)/time(1), as the paper has it for this m, from .. to; C/L at most.
 AT_32, AT_LARGE, SLOW = (2.4, 3.6, math.inf), (0.0, 1.25, math.inf), (0.0, math.inf, 0.5)
-VERDICTS = {True: "holds", False: "fails", None: "undecided"}
+VERDICTS, NOT = {True: "holds", False: "fails", None: "undecided"}, {True: False, False: True, None: None}
+ORDER = (False, None, True)  # of several answers the first one decides
 # All runs agree in the fields that make a reading; in the others, but for m, K, policy and seed, with the paper.
 READING = {"stride", "padding", "hidden_layers", "reduction", "scaling", "drop_last", "nesterov", "momentum_form"}
 
@@ -42,25 +40,14 @@ class Decided(Exception):
     """Ends a check early: (whether the claim holds, why)."""
 
 
-class Mean(NamedTuple):
-    """Of a number over runs with so many seeds; 0: not of runs."""
-
-    mean: float
-    seeds: int = 0
-
-    def __str__(self):
-        return "never" if math.isinf(self.mean) else f"{self.mean:.3f}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """`check` takes Runs and cost(m, K), None where that is not known, and returns (whether the claim holds, what was
-    measured); it raises Decided."""
+class Claim(NamedTuple):
+    """`check`: a function, and what it takes besides Runs and cost(m, K), which is None where it is not known. It
+    returns (whether the claim holds, what was measured), or raises Decided."""
 
     name: str
     where: str
     text: str  # the claim in our words, with the tolerance of the check
-    check: Callable
+    check: tuple
     loaders: tuple[float, float, float] | None = None  # of a claim about time
     exists: bool = False  # it says that there are such loaders
     quotes: tuple[int, ...] = ()  # the K whose accuracy at m = 32 it is about, where it is about nothing else
@@ -71,10 +58,10 @@ class Runs:
     of another reading than the others."""
 
     def __init__(self, records: list[Record]):
-        self.records, paper = sorted(records, key=lambda record: record.cell.seed), Cell(m=32)
+        self.records = sorted(records, key=lambda record: record.cell.seed)
         for cell in (record.cell for record in records):
             for field in set(Cell.fields()) - {"m", "K", "lr_policy", "seed"}:
-                allowed = getattr(records[0].cell if field in READING else paper, field)
+                allowed = getattr(records[0].cell if field in READING else Cell(m=32), field)
                 if getattr(cell, field) != allowed:
                     raise ValueError(f"claims: {field} must be {allowed!r}, not {getattr(cell, field)!r} ({cell.name})")
 
@@ -100,139 +87,101 @@ class Runs:
 
     def in_memory(self, m: int, K: int) -> float:
         """The cost of an epoch as measured here, on the same hardware, with the same threads, torch and code."""
-        facts = ("device", "threads", "torch", "code")
-        pairs = zip(*self.arms((m, K), (m, 1)))
-        pairs = [(a, b) for a, b in pairs if all(a.environment.get(f) == b.environment.get(f) for f in facts)]
+        where = lambda run: [run.environment.get(fact) for fact in ("device", "threads", "torch", "code")]  # noqa: E731
+        pairs = [(a, b) for a, b in zip(*self.arms((m, K), (m, 1))) if where(a) == where(b)]
         if not pairs:
             raise Decided(None, f"no seed has {_name(m, K)} and K = 1 on one machine with the same code")
         return statistics.fmean(seconds(a, a.history[-1]) / seconds(b, b.history[-1]) for a, b in pairs)
 
 
-# What decides of a number: True, False, or None where it is undecided.
-
-
 def above(gap: Gap, least: float = CLEAR) -> bool | None:
-    """A mean of at least so much and an interval above 0; not so: an interval below that."""
+    """True: a mean of at least so much and an interval above 0. False: an interval below that. None: undecided."""
     return True if gap.low > 0 and gap.mean >= least else False if gap.high < least else None
 
 
 def comparable(gap: Gap) -> bool | None:
-    """An interval above a loss of 0.02; not so: one below."""
+    """True: an interval above a loss of 0.02. False: one below. None: undecided."""
     return True if gap.low > -COMPARABLE else False if gap.high < -COMPARABLE else None
 
 
-def negated(decide: Callable) -> Callable:
-    """Of a claim that something is not so."""
-    return lambda gap: None if (answer := decide(gap)) is None else not answer
-
-
 def band(high: float, beyond: float, low: float = -math.inf, below: float = -math.inf) -> Callable:
-    """From low to high it is so; from `beyond` on, and up to `below`, it is not."""
-    return lambda it: True if low <= it.mean <= high else None if below < it.mean < beyond else False
+    """Decides of a number. True: from low to high. False: from `beyond` on, and up to `below`. None: between."""
+    return lambda number: True if low <= number <= high else None if below < number < beyond else False
 
 
-def all_of(answers) -> bool | None:
-    """False where one is, else None where one is open."""
-    return min(answers, key=(False, None, True).index)
+def judged(decide: Callable, what: str, found: dict[str, Gap | float], seeds: int = 0) -> tuple[bool | None, str]:
+    """What a check returns, of all that it found; in words with the number of seeds (0: it is not of runs)."""
+    told = {name: "never" if x == math.inf else f"{x:.3f}" if isinstance(x, float) else x for name, x in found.items()}
+    runs = {0: "", 1: " (one run each)"}.get(seeds, f" ({seeds} seeds)")
+    answer = min(map(decide, found.values()), key=ORDER.index)
+    return answer, f"{what}: {'; '.join(f'{name}: {x}' for name, x in told.items())}{runs}"
 
 
-def agreed(answers) -> bool | None:
-    """The answer that all give; None where they differ."""
-    return answers.pop() if len(answers := set(answers)) == 1 else None
+def gaps(runs: Runs, cost: Callable, decide: Callable, quantity: Callable, arms: list[tuple]):
+    """Gaps of an accuracy, each between two or four configurations: see accuracy_gap."""
+    found = {_versus(*cells): accuracy_gap(quantity, *runs.arms(*cells)) for cells in arms}
+    what = quantity.__name__.replace("_", " ")
+    return judged(decide, what, found, min(gap.seeds for gap in found.values()))
 
 
-# Checks, and what makes them.
-
-
-def judged(decide: Callable, what: str, found: dict[str, Gap | Mean]) -> tuple[bool | None, str]:
-    """The outcome of a check: of all that was found, and in words with the number of runs."""
-    seeds = min(one.seeds for one in found.values())
-    runs = f" ({'one run each' if seeds == 1 else f'{seeds} seeds'})" if seeds else ""
-    return all_of(map(decide, found.values())), f"{what}: {'; '.join(f'{k}: {v}' for k, v in found.items())}{runs}"
-
-
-def gaps(decide: Callable, quantity: Callable, what: str, *arms: tuple) -> Callable:
-    """A check of gaps of an accuracy, each between two or four configurations: see accuracy_gap."""
-
-    def check(runs, cost):
-        return judged(decide, what, {_versus(*some): accuracy_gap(quantity, *runs.arms(*some)) for some in arms})
-
-    return check
-
-
-def ratios(decide: Callable, ratio: Callable, what: str, *pairs: tuple) -> Callable:
-    """A check of what ratio(run, other) gives, each between two (m, K), times the cost of an epoch."""
-
-    def check(runs, cost):
-        found = {}
-        for first, other in pairs:
-            if (longer := cost(*first)) and (shorter := cost(*other)):
-                values = [longer / shorter * ratio(*pair) for pair in zip(*runs.arms(first, other))]
-                found[_versus(first, other)] = Mean(statistics.fmean(values), len(values))
-        return judged(decide, what, found)
-
-    return check
-
-
-def costs(decide: Callable, what: str, *cells: tuple, of: Callable = lambda K: 1) -> Callable:
-    """A check of what an epoch costs, relative to `of(K)` epochs with K = 1."""
-    return lambda runs, cost: judged(decide, what, {_name(m, K): Mean(cost(m, K) / of(K)) for m, K in cells})
-
-
-def quoted_best(K: int, accuracy: float, epoch: int) -> Callable:
-    """A check of a best accuracy at m = 32 and its epoch. Without the spread over seeds, what is off is undecided."""
-
-    def check(runs, cost):
-        mine = runs.of(32, K, lost=False)
-        known = [run for run in runs.records if run.status == "finished"]
-        gap, degrees = prediction(best_accuracy, mine, known, accuracy)
-        beyond = gap.margin if degrees else math.inf
-        near, measured = judged(
-            band(gap.margin, beyond, -gap.margin, -beyond), "best accuracy less the paper's", {_name(32, K): gap}
-        )
-        spans = [epochs_near_best(run) for run in mine]
-        measured += f"; within one standard error of it: epochs {', '.join(f'{a} to {b}' for a, b in spans)}"
-        measured += "" if degrees else "; the spread over seeds is not recorded yet"
-        return all_of([near, agreed(a <= epoch <= b for a, b in spans)]), measured
-
-    return check
-
-
-def final_sixty(runs, cost):
-    arms = {cell: runs.of(*cell, lost=False) for cell in ((32, 2), *((m, K) for m in (256, 512) for K in (1, 2, 5)))}
-    found = {_name(*cell): Mean(statistics.fmean(map(final, arm)), len(arm)) for cell, arm in arms.items()}
-    return judged(band(0.65, 0.68, 0.55, 0.52), "final accuracy", found)
-
-
-def no_gain(runs, cost):
+def no_gain(runs: Runs, cost: Callable):
+    """Gaps of the mean accuracy over as much of a run's epochs as both had the time for."""
     found = {}
     for K in (2, 5):
         if each := cost(32, K):
-            until = {1: min(1, each), K: min(1, each) / each}  # the share of its epochs that both have had the time for
-            over = lambda run, until=until: mean(run, run.cell.epochs * until[run.cell.K])  # noqa: E731
-            found[_versus((32, K), (32, 1))] = accuracy_gap(over, *runs.arms((32, K), (32, 1)))
-    return judged(negated(above), "mean accuracy over the same time", found)
+            share = {1: min(1, each), K: min(1, each) / each}
+            until = lambda run, share=share: mean_accuracy(run, run.cell.epochs * share[run.cell.K])  # noqa: E731
+            found[_versus((32, K), (32, 1))] = accuracy_gap(until, *runs.arms((32, K), (32, 1)))
+    seeds = min(gap.seeds for gap in found.values())
+    return judged(lambda gap: NOT[above(gap)], "mean accuracy over the same time", found, seeds)
+
+
+def ratios(runs: Runs, cost: Callable, decide: Callable, what: str, ratio: Callable, pairs: list[tuple]):
+    """What ratio(run, other) gives, each between two (m, K), times the cost of an epoch; means over seeds."""
+    found = {}
+    for first, other in pairs:
+        if (longer := cost(*first)) and (shorter := cost(*other)):
+            found[_versus(first, other)] = [longer / shorter * ratio(*pair) for pair in zip(*runs.arms(first, other))]
+    means = {name: statistics.fmean(values) for name, values in found.items()}
+    return judged(decide, what, means, min(map(len, found.values())))
+
+
+def costs(runs: Runs, cost: Callable, decide: Callable, cells: list[tuple], share: bool = False):
+    """What an epoch costs, relative to one with K = 1, or to K of these."""
+    found = {_name(m, K): cost(m, K) / (K if share else 1) for m, K in cells}
+    return judged(decide, f"time of an epoch over {'K epochs' if share else 'that'} of K = 1", found)
+
+
+def quoted_best(runs: Runs, cost: Callable, K: int, accuracy: float, epoch: int):
+    """A best accuracy at m = 32 and its epoch. Without the spread over seeds, an accuracy that is off is undecided."""
+    mine, finished = runs.of(32, K, lost=False), [run for run in runs.records if run.status == "finished"]
+    gap, degrees = compare.prediction(best_accuracy, mine, finished, accuracy)
+    near = True if gap.low <= 0 <= gap.high else False if degrees else None
+    spans = [compare.epochs_near_best(run) for run in mine]
+    answers = {min([near, epoch in span], key=ORDER.index) for span in spans}
+    _, measured = judged(bool, "best accuracy less the paper's", {_name(32, K): gap}, len(mine))
+    measured += f"; within one standard error of it: epochs {', '.join(f'{s[0]} to {s[-1]}' for s in spans)}"
+    measured += "" if degrees else "; the spread over seeds is not recorded yet"
+    return answers.pop() if len(answers) == 1 else None, measured
+
+
+def final_sixty(runs: Runs, cost: Callable):
+    """Final accuracies, but those of m = 32 with K = 1 and 5."""
+    arms = {cell: runs.of(*cell, lost=False) for cell in ((32, 2), *((m, K) for m in (256, 512) for K in (1, 2, 5)))}
+    found = {_name(*cell): statistics.fmean(map(compare.final_accuracy, arm)) for cell, arm in arms.items()}
+    return judged(band(0.65, 0.68, 0.55, 0.52), "final accuracy", found, min(map(len, arms.values())))
 
 
 def reaching(run, one) -> float:
     """The epoch at which it first has the best accuracy of the other, infinite where it never has, over that one's."""
-    best = best_accuracy(one)
-    return next((e["epoch"] for e in run.history if e["test_accuracy"] >= best), math.inf) / best_epoch(one)
-
-
-def best_epoch(run) -> int:
-    """The first of equals."""
-    return max(run.history, key=lambda e: e["test_accuracy"])["epoch"]
-
-
-def lowest(run) -> dict:
-    """The entry of the history with the lowest test loss."""
-    return min(run.history, key=lambda e: e["test_loss"])
+    goal = best([one])
+    reached = (e["epoch"] for e in run.history if e["test_accuracy"] >= goal["test_accuracy"])
+    return next(reached, math.inf) / goal["epoch"]
 
 
 def rises(run, one) -> float:
     """The test loss from its lowest to the end: its relative rise over that of the other."""
-    rise, other = (r.history[-1]["test_loss"] / lowest(r)["test_loss"] - 1 for r in (run, one))
+    rise, other = (r.history[-1]["test_loss"] / best([r], "test_loss")["test_loss"] - 1 for r in (run, one))
     if other < 0.05:
         raise Decided(None, f"{_name(one.cell.m, one.cell.K)} hardly overfits: its loss rises by {other:.1%}")
     return rise / other
@@ -249,14 +198,13 @@ def _versus(first, other, *more) -> str:
 
 
 GAINS = [((m, K), (m, 1)) for m in (256, 512) for K in (2, 5)]
-UP, TOP = [((32, 2), (32, 1)), ((32, 5), (32, 2))], ((32, 5), (32, 1))
-WINS = [((512, 5), (512, 1)), ((512, 5), (512, 2))]
+UP, TOP, WINS = [((32, 2), (32, 1)), ((32, 5), (32, 2))], ((32, 5), (32, 1)), [((512, 5), (512, K)) for K in (1, 2)]
 GROWTH = [((m, 5), (m, 1), (less, 1), (less, 5)) for less, m in ((32, 256), (256, 512))]
 OPPONENTS = {K: [((m, K), other) for m in (256, 512) for other in ((8, 1), (32, 1))] for K in (1, 5)}
 KMU = {m: [((m, K, "kmu"), (m, K)) for K in (2, 5)] for m in (32, 256, 512)}
-SOONER = ratios(band(0.8, 1), reaching, "to the best accuracy of K = 1", *GAINS)
-EARLIER = ratios(band(0.8, 1.25), lambda a, b: lowest(a)["epoch"] / lowest(b)["epoch"], "to the lowest loss", *UP, TOP)
-COST, SHARE = "time of an epoch over that of K = 1", "time of an epoch over K epochs of K = 1"
+SOONER = (ratios, band(0.8, 1), "to the best accuracy of K = 1", reaching, GAINS)
+EARLIER = (ratios, band(0.8, 1.25), "to the lowest loss",
+           lambda a, b: best([a], "test_loss")["epoch"] / best([b], "test_loss")["epoch"], [*UP, TOP])  # fmt: skip
 # Name, where in the paper, text, check; see Claim.
 CLAIMS = (
     Claim("faster", "abstract, introduction", "m ≥ 256: K = 2 and 5 converge significantly faster in time: in at most "
@@ -264,63 +212,58 @@ CLAIMS = (
     Claim("faster-epochs", "abstract", "m ≥ 256: K = 2 and 5 converge significantly faster in epochs: in at most 0.8 "
           "of the epochs to the best accuracy of K = 1 (fails from 1)", SOONER),
     Claim("generalises", "abstract", "m ≥ 256: K = 2 and 5 generalise comparably or more: best accuracy at most 0.02 "
-          "below that of K = 1", gaps(comparable, best_accuracy, "best accuracy", *GAINS)),
+          "below that of K = 1", (gaps, comparable, best_accuracy, GAINS)),
     Claim("generalises-more", "introduction", "m ≥ 256: K = 2 and 5 generalise significantly more: best accuracy above "
-          f"that of K = 1 by {CLEARLY}", gaps(above, best_accuracy, "best accuracy", *GAINS)),
+          f"that of K = 1 by {CLEARLY}", (gaps, above, best_accuracy, GAINS)),
     Claim("loading", "abstract", "Persistency reduces the overhead of loading: where loading takes at least twice as "
           "long as a pass of training, an epoch takes at most 0.9 of the time of K epochs with K = 1 (fails from 0.95)",
-          costs(band(0.9, 0.95), SHARE, (256, 2), (256, 5), of=lambda K: K), SLOW),
+          (costs, band(0.9, 0.95), [(256, 2), (256, 5)], True), SLOW),
     Claim("final", "Section 2.1", "About 60 % after the last epoch: 0.55 to 0.65 (fails outside 0.52 to 0.68) with a "
-          "constant rate, m = 32 with K = 1 and 5 left out, which the choice of the reading looks at", final_sixty),
+          "constant rate, m = 32 with K = 1 and 5 left out, which the choice of the reading looks at", (final_sixty,)),
     Claim("competitive", "Section 2.2", "With K = 5, m = 256 and 512 compete with small minibatches: best accuracy at "
-          "most 0.02 below those of m = 8 and 32 with K = 1",
-          gaps(comparable, best_accuracy, "best accuracy", *OPPONENTS[5])),
+          "most 0.02 below those of m = 8 and 32 with K = 1", (gaps, comparable, best_accuracy, OPPONENTS[5])),
     Claim("not-competitive", "Section 2.2", "With K = 1 they do not: best accuracy more than 0.02 below both",
-          gaps(negated(comparable), best_accuracy, "best accuracy", *OPPONENTS[1])),
+          (gaps, lambda gap: NOT[comparable(gap)], best_accuracy, OPPONENTS[1])),
     Claim("grows", "Section 2.2", "The benefit grows with m: the gain of K = 5 over K = 1 in mean accuracy over the "
           f"epochs rises from m = 32 to 256 and on to 512, each time by {CLEARLY}",
-          gaps(above, mean, "mean accuracy", *GROWTH)),
+          (gaps, above, mean_accuracy, GROWTH)),
     Claim("m32-epochs", "Figure 1", "m = 32: larger K has the higher accuracy per epoch: mean accuracy over the "
-          f"epochs, from K = 1 to 2 and from 2 to 5, higher by {CLEARLY}", gaps(above, mean, "mean accuracy", *UP)),
+          f"epochs, from K = 1 to 2 and from 2 to 5, higher by {CLEARLY}", (gaps, above, mean_accuracy, UP)),
     Claim("m32-no-gain", "Figure 1", "m = 32: no gain in time: mean accuracy over the same time with K = 2 and 5 not "
-          f"above that of K = 1 by {CLEARLY}", no_gain, AT_32),
+          f"above that of K = 1 by {CLEARLY}", (no_gain,), AT_32),
     Claim("m32-time", "Figure 1", "m = 32: K = 5 takes about 3 times as long as K = 1, not 5: 2.4 to 3.6 times behind "
-          "some loader (fails outside 2 to 4.32)", costs(band(3.6, 4.32, 2.4, 2), COST, (32, 5)), AT_32, True),
+          "some loader (fails outside 2 to 4.32)", (costs, band(3.6, 4.32, 2.4, 2), [(32, 5)]), AT_32, True),
     Claim("m32-best-K5", "Figure 1", "m = 32, K = 5: best accuracy 0.64450 at about epoch 30: within the prediction "
-          "interval; 30 is among the epochs within one standard error", quoted_best(5, 0.64450, 30), quotes=(5,)),
+          "interval; 30 is among the epochs within one standard error", (quoted_best, 5, 0.64450, 30), quotes=(5,)),
     Claim("m32-best-K1", "Figure 1", "m = 32, K = 1: best accuracy 0.63640 at about epoch 80: the same with 80",
-          quoted_best(1, 0.63640, 80), quotes=(1,)),
+          (quoted_best, 1, 0.63640, 80), quotes=(1,)),
     Claim("m32-best-gain", "Figure 1", "m = 32: the best accuracy of K = 5 exceeds that of K = 1 (in the paper by "
-          "0.0081): an interval above 0", gaps(functools.partial(above, least=0), best_accuracy, "best accuracy", TOP),
-          quotes=(1, 5)),
+          "0.0081): an interval above 0", (gaps, lambda gap: above(gap, 0), best_accuracy, [TOP]), quotes=(1, 5)),
     Claim("m32-same-time", "Figure 1", "m = 32: K = 5 and 1 take about the same time to their best accuracy: 2/3 to "
-          "3/2 (fails outside 1/2 to 2)",
-          ratios(band(1.5, 2, 2 / 3, 0.5), lambda a, b: best_epoch(a) / best_epoch(b), "to the best accuracy", TOP),
-          AT_32, quotes=(1, 5)),
+          "3/2 (fails outside 1/2 to 2)", (ratios, band(1.5, 2, 2 / 3, 0.5), "to the best accuracy",
+          lambda a, b: best([a])["epoch"] / best([b])["epoch"], [TOP]), AT_32, quotes=(1, 5)),
     Claim("m32-overfitting", "Figure 1", "m = 32: in loss, larger K overfits earlier in epochs: at most 0.8 of them to "
           "the lowest loss, from K = 1 to 2, from 2 to 5 (fails from 1.25)", EARLIER),
     Claim("m32-overfitting-time", "Figure 1", "m = 32: in loss, larger K overfits earlier in time: at most 0.8 of it "
           "to the lowest loss (fails from 1.25)", EARLIER, AT_32),
     Claim("m256-overfitting", "Figure 2", "m = 256: overfitting is less marked: the loss of K = 5 rises from its "
           "lowest by at most 0.8 of the rise at m = 32 (fails from 1.25)",
-          ratios(band(0.8, 1.25), rises, "ratio of the rises", ((256, 5), (32, 5)))),
+          (ratios, band(0.8, 1.25), "ratio of the rises", rises, [((256, 5), (32, 5))])),
     Claim("m256-time", "Figure 2", "m = 256: the time does not grow significantly with K: K = 5 takes at most 1.25 "
-          "times as long behind some loader (fails from 1.5)", costs(band(1.25, 1.5), COST, (256, 5)), AT_LARGE, True),
+          "times as long behind some loader (fails from 1.5)", (costs, band(1.25, 1.5), [(256, 5)]), AT_LARGE, True),
     Claim("m512-time", "Figure 3", "m = 512: the same (inferred: the text says it of m = 256 alone)",
-          costs(band(1.25, 1.5), COST, (512, 5)), AT_LARGE, True),
+          (costs, band(1.25, 1.5), [(512, 5)]), AT_LARGE, True),
     Claim("m512-accuracy", "Figure 3", "m = 512: K = 5 is the clear winner in accuracy: best accuracy above those of K "
-          f"= 1 and 2 by {CLEARLY}", gaps(above, best_accuracy, "best accuracy", *WINS)),
+          f"= 1 and 2 by {CLEARLY}", (gaps, above, best_accuracy, WINS)),
     Claim("m512-loss", "Figure 3", "m = 512: and in loss: the lowest is lower by 0.02 or more (fails where it is "
-          "higher by that)",
-          ratios(band(-0.02, 0.02), lambda a, b: lowest(a)["test_loss"] - lowest(b)["test_loss"], "lowest loss",
-          *WINS)),
+          "higher by that)", (ratios, band(-0.02, 0.02), "lowest loss",
+          lambda a, b: best([a], "test_loss")["test_loss"] - best([b], "test_loss")["test_loss"], WINS)),
     Claim("kmu-m32", "Figures 4, 5", "m = 32: the policy kµ is effective: mean accuracy over the epochs above that of "
           f"the constant rate by {CLEARLY}, with K = 2 and 5 (inferred: the text does not say which m Figures 4 and 5 "
-          "show)", gaps(above, mean, "mean accuracy", *KMU[32])),
-    Claim("kmu-m512", "Figures 4, 5", "m = 512: the same (inferred as well)",
-          gaps(above, mean, "mean accuracy", *KMU[512])),
+          "show)", (gaps, above, mean_accuracy, KMU[32])),
+    Claim("kmu-m512", "Figures 4, 5", "m = 512: the same (inferred as well)", (gaps, above, mean_accuracy, KMU[512])),
     Claim("kmu-m256", "Section 3", "m = 256: the same (observed there, not shown)",
-          gaps(above, mean, "mean accuracy", *KMU[256])),
+          (gaps, above, mean_accuracy, KMU[256])),
 )  # fmt: skip
 
 
@@ -341,26 +284,23 @@ def judge_all(records: list[Record], loading: Mapping | None = None, used: Colle
     runs, verdicts = Runs(records), []
     own = {K: each / PAPER_SECONDS[1] for K, each in PAPER_SECONDS.items()}
     for claim in CLAIMS:
-        timed, of_paper = claim.loaders is not None, claim.loaders == AT_32 and not claim.exists
+        ways = {"decides": _attempt(claim, runs, lambda m, K: 1.0), "in_memory": None, "paper_seconds": None}
+        if claim.loaders:
+            ways["decides"] = _behind_loaders(claim, runs, loading or {})
+            ways["in_memory"] = _attempt(claim, runs, runs.in_memory)
+            if claim.loaders == AT_32 and not claim.exists:
+                ways["paper_seconds"] = _attempt(claim, runs, lambda m, K: own.get(K))
         chosen = claim.quotes and {(32, K) for K in claim.quotes} <= set(used)
-        ways = {
-            "decides": _behind_loaders(claim, runs, loading or {})
-            if timed
-            else _attempt(claim, runs, lambda m, K: 1.0),
-            "in_memory": _attempt(claim, runs, runs.in_memory) if timed else None,
-            "paper_seconds": _attempt(claim, runs, lambda m, K: own.get(K)) if of_paper else None,
-        }
-        for way, outcome in ways.items():
-            if outcome:
-                word = "used for the choice" if chosen and outcome[0] is not None else VERDICTS[outcome[0]]
-                ways[way] = {"verdict": word, "measured": outcome[1]}
+        for way, (holds, measured) in ((way, outcome) for way, outcome in ways.items() if outcome):
+            word = "used for the choice" if chosen and holds is not None else VERDICTS[holds]
+            ways[way] = {"verdict": word, "measured": measured}
         verdicts.append({"claim": claim.name, "where": claim.where, "text": claim.text, **ways.pop("decides"), **ways})
     return verdicts
 
 
 def _attempt(claim, runs, cost):
     try:
-        holds, measured = claim.check(runs, cost)
+        holds, measured = claim.check[0](runs, cost, *claim.check[1:])
     except Decided as end:
         return end.args
     return holds, measured if holds is not None else f"too close to call: {measured}"
@@ -381,7 +321,7 @@ def _behind_loaders(claim, runs, loading):
     answers, measured = zip(*(_attempt(claim, runs, lambda m, K, c=c: loading.get((c, K), 1.0)) for c in fit))
     ends = {fit[0]: measured[0], fit[-1]: measured[-1]}
     text = measured[0] if len(set(measured)) == 1 else "; ".join(f"C/L = {c:.2f}: {text}" for c, text in ends.items())
-    return agreed(answers), text if len(set(answers)) == 1 else f"it depends on the loader: {text}"
+    return (answers[0], text) if len(set(answers)) == 1 else (None, f"it depends on the loader: {text}")
 
 
 def verdict_table(verdicts: list[dict]) -> str:

@@ -5,10 +5,10 @@ Several seeds: paired by seed (the same weights to start with, the same minibatc
 pairs; with two seeds the wider of the two intervals. All runs see one test set: its own error is not in Student's.
 """
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit  # the quantile of Student's t, by degrees of freedom
@@ -19,8 +19,7 @@ from persist.record import Record
 CHANCE = 0.1  # accuracy of a guess among ten classes
 
 
-@dataclasses.dataclass(frozen=True)
-class Gap:
+class Gap(NamedTuple):
     """mean: of one less the other; margin: half the width of its interval; seeds: over which the mean is taken."""
 
     mean: float
@@ -63,23 +62,27 @@ def standard_error(n: int, *accuracies: float) -> float:
     return math.sqrt(sum(p * (1 - p) / n for p in accuracies))
 
 
-def epochs_near_best(run: Record) -> tuple[int, int]:
-    """The first and the last epoch whose test accuracy is within one standard error of the best one."""
-    least = (best := best_accuracy(run)) - standard_error(run.cell.test_examples, best)
+def epochs_near_best(run: Record, within: float | None = None) -> range:
+    """From the first to the last epoch whose test accuracy is within so much (None: one standard error) of the best."""
+    best = best_accuracy(run)
+    least = best - (within or standard_error(run.cell.test_examples, best))
     near = [e["epoch"] for e in run.history if (e["test_accuracy"] or 0.0) >= least]
-    return near[0], near[-1]
+    return range(near[0], near[-1] + 1)
 
 
 def accuracy_gap(quantity: Callable, *arms: list[Record]) -> Gap | None:
     """The gap of an accuracy between configurations, each given by its runs: of the first less the second, plus the
     third less the fourth, over the seeds that all of them have; None where there is no such seed."""
     values = [{run.cell.seed: quantity(run) for run in runs} for runs in arms]
-    seeds, n = sorted(set.intersection(*map(set, values))), arms[0][0].cell.test_examples
-    found = [sum((-1) ** place * of[seed] for place, of in enumerate(values)) for seed in seeds]
-    margins = [2 * standard_error(n, *(of[seed] for of in values)) for seed in seeds] if len(seeds) < 3 else []
-    if len(seeds) > 1:
-        margins.append(stdtrit(len(seeds) - 1, 0.975) * statistics.stdev(found) / math.sqrt(len(seeds)))
-    return Gap(statistics.fmean(found), float(max(margins)), len(seeds)) if seeds else None
+    pairs = [[of[seed] for of in values] for seed in set.intersection(*map(set, values))]
+    if not pairs:
+        return None
+    found = [sum((-1) ** place * value for place, value in enumerate(pair)) for pair in pairs]
+    margin = max(2 * standard_error(arms[0][0].cell.test_examples, *pair) for pair in pairs)
+    if len(pairs) > 1:
+        student = float(stdtrit(len(pairs) - 1, 0.975)) * statistics.stdev(found) / math.sqrt(len(pairs))
+        margin = student if len(pairs) > 2 else max(student, margin)
+    return Gap(statistics.fmean(found), margin, len(pairs))
 
 
 def prediction(quantity: Callable, runs: list[Record], others: list[Record], quoted: float) -> tuple[Gap, int]:

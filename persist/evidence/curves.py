@@ -4,10 +4,12 @@ import math
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from persist.cell import DATASETS, Cell
-from persist.evidence.select import best, by_cell, mean_curve, points
+from persist.evidence.select import best, by_cell, mean_curve, of_one_core, points
 from persist.record import Record
 
 # Colours of Okabe and Ito, told apart by the colour-blind; with the line styles, also in grey.
@@ -15,7 +17,7 @@ STYLES = {1: ("#0072B2", "-"), 2: ("#E69F00", "--"), 5: ("#009E73", "-.")}
 OTHER_COLORS = ("#CC79A7", "#D55E00", "#56B4E9", "#000000")
 OTHER_LINES = (":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 CHANCE = {"test_accuracy": 0.1, "test_loss": math.log(10)}  # of a guess among ten classes
-PANELS = (("test_accuracy", "top-1 accuracy on the {}"), ("test_loss", "loss on the {}"))
+PANELS = {"test_accuracy": "top-1 accuracy on the {}", "test_loss": "loss on the {}"}  # above, below
 NAMES = {"cifar10": "CIFAR-10", "digits": "scikit-learn's digits"}
 SMALL = {"fontsize": "small", "ha": "left", "x": 0.01}  # of a caption
 
@@ -25,23 +27,31 @@ def style(K: int) -> tuple:
     return STYLES.get(K) or (OTHER_COLORS[K % 4], OTHER_LINES[K // 4 % 4])
 
 
-def draw_curve(ax, runs: list[Record], x: str, y: str, color: str, line, *, scale: float = 1.0, circle: bool = True):
+def draw_curve(ax, runs: list[Record], x: str, y: str, color, line, *, scale=1.0, circle=True, number=None, **look):
     """One quantity of the runs' histories against another (`seconds`, `epoch`, `iterations`, `samples`, `gradients`,
     times `scale`), one run per seed, with their mean. A cross ends a run that diverged, a vertical bar one that is
-    unfinished; a circle is at the best mean accuracy."""
+    unfinished; a circle is at the best mean accuracy, `number` at the end. look: matplotlib's, of the runs' lines."""
+
+    def place(point):
+        if x == "epoch":  # also where an evaluation comes within one
+            return point["gradients"] / (runs[0].cell.K * runs[0].cell.examples) * scale, point[y]
+        return point[x] * scale, point[y]
+
+    look = (dict(lw=1.6) if len(runs) == 1 else dict(lw=0.7, alpha=0.4)) | look
     for run in runs:
-        curve = [(point[x] * scale, point[y]) for point in points(run) if point[y] is not None]
-        alone = len(runs) == 1
+        curve = [place(point) for point in points(run) if point[y] is not None]
         marker = "." if len(curve) == 1 else None  # one point alone makes no line
-        xs, ys = zip(*curve) if curve else ((), ())
-        ax.plot(xs, ys, color=color, ls=line, marker=marker, lw=1.6 if alone else 0.7, alpha=1 if alone else 0.4)
+        ax.plot(*np.reshape(curve, (-1, 2)).T, color=color, ls=line, marker=marker, **look)
         if run.status != "finished" and curve:
             ax.plot(*curve[-1], marker="X" if run.status == "diverged" else "|", ms=9, color=color, zorder=3)
+        if number and curve:
+            box = dict(boxstyle="circle,pad=0.18", fc="white", ec=color, lw=1.2)
+            ax.annotate(number, curve[-1], ha="center", va="center", bbox=box, zorder=4, annotation_clip=True)
     if len(runs) > 1:
-        curve = [(point[x] * scale, point[y]) for point in mean_curve(runs) if point[y] is not None]
-        ax.plot(*zip(*curve) if curve else ((), ()), color=color, ls=line, lw=1.8)
+        curve = [place(point) for point in mean_curve(runs) if point[y] is not None]
+        ax.plot(*np.reshape(curve, (-1, 2)).T, color=color, ls=line, lw=1.8)
     if circle and y == "test_accuracy" and runs and (top := best(runs)):
-        ax.plot(top[x] * scale, top[y], marker="o", ms=7, mfc="none", mew=1.6, color=color)
+        ax.plot(*place(top), marker="o", ms=7, mfc="none", mew=1.6, color=color)
     tidy(ax)
 
 
@@ -56,41 +66,51 @@ def draw_chance(ax, quantity: str):
     ax.axhline(CHANCE[quantity], color="#888888", lw=0.8, zorder=1)
 
 
+def label_panels(axes, runs: list[Record], *more: str):
+    """Chance, labels and limits of panels with the curves of runs: rows as in PANELS, against seconds, epochs, more."""
+    heldout = any(run.cell.evaluate_on == "heldout" for run in runs)
+    for row, (quantity, label) in zip(axes, PANELS.items()):
+        row[0].set_ylabel(label.format("held-out images" if heldout else "test set"))
+        for ax in row:
+            draw_chance(ax, quantity)
+    one_core = all(map(of_one_core, runs))
+    for ax, label in zip(axes[1], ("seconds of one core" if one_core else "seconds of training", "epochs", *more)):
+        ax.set_xlabel(label)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        ax.set_xlim(left=0)
+    losses = [e["test_loss"] for run in runs for e in run.history if e["test_loss"] is not None]
+    # a run that blows up must not flatten the others: at most twice the loss of a guess
+    axes[1, 0].set_ylim(0, min(4.6, 1.05 * max(losses, default=2.4)))
+
+
 def caption_of(records: list[Record], *more: str) -> str:
     """Data, network, step, hardware, epochs, n and commits of the runs of a picture, in a few lines."""
     if not records:
         return "No run of this picture is recorded yet."
-    cells = [record.cell for record in records]
-    n = sorted({len(runs) for runs in by_cell(records)})
-    seeds = ", ".join(map(str, sorted({cell.seed for cell in cells})))
+    lines = []
+    for describe in (describe_data, describe_model, describe_step):
+        found = sorted({describe(record.cell) for record in records})
+        if len(found) < 3 or describe is describe_data:
+            lines.append(f"{' / '.join(found)}.")
+    seeds = ", ".join(map(str, sorted({record.cell.seed for record in records})))
     unfinished = sum(record.status == "unfinished" for record in records)
-    commits = sorted({(record.environment.get("git_commit") or "unknown")[:7] for record in records})
-    lines = [
-        f"{' / '.join(sorted({describe_data(cell) for cell in cells}))}.",
-        f"{' / '.join(sorted({describe_model(cell) for cell in cells}))}."
-        if len({*map(describe_model, cells)}) < 3
-        else "",
-        f"{' / '.join(sorted({describe_step(cell) for cell in cells}))}."
-        if len({*map(describe_step, cells)}) < 3
-        else "",
-        f"{describe_hardware(records)}. n = {'-'.join(map(str, sorted({n[0], n[-1]})))} per curve (seed {seeds})."
+    lines.append(
+        f"{describe_hardware(records)}. n = {span([len(runs) for runs in by_cell(records)])} per curve (seed {seeds})."
         + (f" {unfinished} of {len(records)} runs unfinished." if unfinished else "")
-        + f" Commit {', '.join(commits)}.",
-        *more,
-    ]
-    return "\n".join(line for line in lines if line)
+        + f" Commit {commits(records)}."
+    )
+    return "\n".join([*lines, *more])
 
 
 def describe_data(cell: Cell) -> str:
     """Data set and sizes, in words."""
     n_train, n_test = DATASETS[cell.dataset]
-    used = f"all {n_train:,}" if cell.train_size is None else f"a fixed {cell.train_size:,} of the {n_train:,}"
-    if cell.evaluate_on == "test":
-        tested = f"all {n_test:,}" if cell.test_size is None else f"a fixed {cell.test_size:,} of the {n_test:,}"
-        return f"{NAMES[cell.dataset]}: trained on {used} training images, evaluated on {tested} test images"
-    return (
-        f"{NAMES[cell.dataset]}: trained on {used} training images, evaluated on {cell.test_examples:,} held-out ones"
+    trained, tested = (
+        f"all {n:,}" if size is None else f"a fixed {size:,} of the {n:,}"
+        for size, n in ((cell.train_size, n_train), (cell.test_size, n_test))
     )
+    evaluated = f"{tested} test images" if cell.evaluate_on == "test" else f"{cell.test_examples:,} held-out ones"
+    return f"{NAMES[cell.dataset]}: trained on {trained} training images, evaluated on {evaluated}"
 
 
 def describe_model(cell: Cell) -> str:
@@ -116,22 +136,31 @@ def describe_hardware(runs: list[Record]) -> str:
     return f"{', '.join(sorted(devices))}, torch {', '.join(sorted({e['torch'] for e in found}))}"
 
 
+def commits(runs: list[Record]) -> str:
+    """Those of the code that made the runs, shortened."""
+    return ", ".join(sorted({(run.environment.get("git_commit") or "unknown")[:7] for run in runs}))
+
+
 def count(n: int, noun: str) -> str:
     """n and the noun, in the plural unless n is 1."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def save_all(figures: dict[str, Figure], folder) -> list[Path]:
-    """Write every figure by its name; returns the paths."""
-    return [path for name, figure in figures.items() for path in save(figure, folder, name)]
+def span(numbers: list) -> str:
+    """The smallest and the largest number; one alone where they are equal."""
+    return "-".join(map(str, sorted({min(numbers), max(numbers)})))
 
 
-def save(figure: Figure, folder, name: str) -> list[Path]:
+def save_all(figures: dict[str, Figure], folder) -> None:
+    """Write every figure by its name."""
+    for name, figure in figures.items():
+        save(figure, folder, name)
+
+
+def save(figure: Figure, folder, name: str) -> None:
     """Write name.png and name.svg, without dates or random ids: the same figure gives the same files."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    path = Path(folder) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(paths[0], dpi=150, metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
-    return paths
+        figure.savefig(f"{path}.png", dpi=150, metadata={"Software": None})
+        figure.savefig(f"{path}.svg", metadata={"Date": None, "Creator": None})

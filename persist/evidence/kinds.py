@@ -1,13 +1,12 @@
 """What is made of the records of a grid: for each kind of grid its notebook and its pictures."""
 
-import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 from persist.grids import Grid
 
 
-@dataclasses.dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """notebook: reads the records and draws; pictures: of a grid, the names of the files that it draws, no suffix."""
 
     notebook: str
@@ -15,8 +14,8 @@ class Kind:
 
 
 def _figures(grid: Grid) -> list[str]:
-    others = sorted({(c.m, c.lr_policy) for c in grid.cells if c.K > 1 and (c.m, c.lr_policy) == (256, "kmu")})
-    return [*(f"figure{n}" for n in range(1, 6)), *(f"m{m}-{policy}" for m, policy in others)]
+    other = any((cell.m, cell.lr_policy) == (256, "kmu") for cell in grid.cells)
+    return [*(f"figure{n}" for n in range(1, 6)), *(["m256-kmu"] if other else [])]
 
 
 KINDS = {

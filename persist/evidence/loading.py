@@ -1,24 +1,17 @@
 """Where the gain in time comes from: the seconds of an epoch behind a data loader, beside two models of them. Reads
 records and benchmarks/results/loading.json only; imports no torch.
 
-time(K) is what an epoch takes in which each minibatch is used K times. All in seconds an epoch:
-    L  the loader;  C  one pass of training;  H  the hand-over: what the training thread itself spends on receiving the
-    minibatches, once each, whatever K;  E  the rest: the start of the loader's worker, and what nothing can hide.
-Two models:
-    max:  time(K) = E + max(L, H + K * C)     the loader works while the network trains
-    sum:  time(K) = E + L + K * C             it does not; the hand-over is a part of L
-
-All four are measured; nothing is fitted to the ratios that are judged. C is the slope of the training thread's CPU
-time over K, of each network. The rest comes from the narrowest network, which mostly waits: H is what remains of that
-CPU time; E is the intercept of time(1) over the examples of an epoch, of which there are two numbers; and time(K),
-continued from K = 2 and 1 to K = 0, is E + L in either model, as long as H + 2 * C <= L.
+time(K), of an epoch that uses each minibatch K times, is made of L, loading; C, one pass of training; H, the hand-over
+of the minibatches; and E, the rest (docs/time.md). Nothing is fitted to the ratios that are judged: C is what the
+training thread's CPU time grows by with K, in each network. The narrowest network, which mostly waits, has the rest: H
+is what remains of that CPU time; E is the intercept of time(1) over the examples of an epoch; and time(K), continued
+from K = 2 and 1 to K = 0, is E + L in either model, as long as H + 2 * C <= L.
 """
 
 import contextlib
 import json
 import statistics
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,30 +27,14 @@ from persist.record import Record
 # times; m = 512 is not quoted, and taken to be as 256.
 PAPER = {"m = 32": PAPER_SECONDS[5] / PAPER_SECONDS[1], "m = 256, 512": AT_LARGE[1]}
 COLUMNS = ["loader", "m", "width", "K", "examples", "seconds", "busy"]  # of a run, see runs()
-DIGITS = {
-    "m": "",
-    "width": "g",
-    "C, s": ".2f",
-    "C/L": ".2f",
-    "K": "",
-    "time(1), s": ".1f",
-    "time(K), s": ".1f",
-    "ratio": ".2f",
-}
+RATIO = "time(K)/time(1)"
+# Columns of compare(), and how they are shown.
+SHOWN = {"m": "", "width": "g", "C, s": ".2f", "C/L": ".2f", "K": "", "time(1), s": ".1f", "time(K), s": ".1f"}
 NOT_YET = "Not recorded yet."
 
 
 class NotMeasured(Exception):
     """The runs do not say what the models need. The message says why."""
-
-
-class Times(NamedTuple):
-    """Of a loader, in seconds an epoch of `examples`: start, loading, hand-over."""
-
-    E: float
-    L: float
-    H: float
-    examples: int
 
 
 def maximum(c, K, e=0.0, h=0.0):
@@ -78,23 +55,22 @@ def place(ratio: float, K: int) -> dict[str, float]:
     return {"max": ratio / K, "sum": (ratio - 1) / (K - ratio)}
 
 
-def epoch_seconds(record: Record, clock: str) -> float:
-    """The median over its epochs; the first, which warms up, is left out where there are more."""
-    spans = np.diff([0.0, *(entry[clock] for entry in record.history)])
-    return statistics.median(spans[1:] if len(spans) > 1 else spans)
-
-
 def runs(records: list[Record], pipeline: str = "loader") -> pd.DataFrame:
     """A row for each finished run of a pipeline: m, width, K, examples (of an epoch), seconds (an epoch, by the clock),
     busy (CPU time of the training thread in it). Those alone in which training, and the loader's worker, had a core
     each; of several machines the one that has most."""
+
+    def median(record, clock):
+        """Over the epochs; the first, which warms up, is left out where there are more."""
+        clocks = [entry[clock] for entry in record.history]
+        return statistics.median(np.diff(clocks)) if len(clocks) > 1 else clocks[0]
+
     cores, rows = {"loader": 2, "resident": 1}[pipeline], []
     finished = [r for r in records if r.status == "finished" and r.cell.pipeline == pipeline]
     pinned = {r.cell: [r] for r in finished if len(r.environment.get("pinned") or ()) == cores}
-    for cell, of_cell in timed(pinned).items():
-        for record in of_cell:
-            seconds = [epoch_seconds(record, clock) for clock in ("train_seconds", "cpu_seconds")]
-            rows.append([pipeline, cell.m, cell.width, cell.K, cell.examples, *seconds])
+    for run in (run for of_machine in timed(pinned).values() for run in of_machine):
+        times = [median(run, clock) for clock in ("train_seconds", "cpu_seconds")]
+        rows.append([pipeline, run.cell.m, run.cell.width, run.cell.K, run.cell.examples, *times])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -105,8 +81,8 @@ def load_monai(path="benchmarks/results/loading.json") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).map(lambda value: np.median(value) if isinstance(value, list) else value)
 
 
-def measure(runs: pd.DataFrame) -> Times:
-    """E, L and H of a loader, from the narrowest network. Raises NotMeasured."""
+def measure(runs: pd.DataFrame) -> tuple[float, float, float, int]:
+    """E, L and H of a loader, in seconds an epoch of so many examples. Raises NotMeasured."""
     narrow = runs[(runs.m == runs.m.max()) & (runs.width == runs.width.min())].set_index(["K", "examples"])
     few, n = runs.examples.min(), runs.examples.max()
     if few == n or not {(1, n), (2, n), (1, few)} <= set(narrow.index):
@@ -114,85 +90,71 @@ def measure(runs: pd.DataFrame) -> Times:
     first, second, short = (narrow.seconds[key] for key in ((1, n), (2, n), (1, few)))
     E = (n * short - few * first) / (n - few)
     L = 2 * first - second - E
-    C = pass_seconds(narrow.xs(n, level="examples").busy)
-    H = narrow.busy[1, n] - C
+    busy = narrow.busy.xs(n, level="examples")
+    C = np.ptp(busy) / np.ptp(busy.index)
+    H = busy[1] - C
     if H + 2 * C > L:
-        raise NotMeasured(
-            f"Not measurable: K = 2 takes even the narrowest network {H + 2 * C:.2f} s, loading {L:.2f} s."
-        )
-    return Times(E, L, H, n)
-
-
-def pass_seconds(busy: pd.Series) -> float:
-    """C of a network: what the training thread's CPU time (K -> seconds) grows by with K."""
-    low, high = busy.index.min(), busy.index.max()
-    return (busy[high] - busy[low]) / (high - low)
+        two = f"K = 2 takes even the narrowest network {H + 2 * C:.2f} s"
+        raise NotMeasured(f"Not measurable: {two}, loading {L:.2f} s.")
+    return E, L, H, n
 
 
 def compare(runs: pd.DataFrame) -> pd.DataFrame:
     """A row for each network and K > 1, by m, C/L and K: the measured ratio time(K)/time(1), and what the models say of
     it. One loader has one L, whatever m. Raises NotMeasured."""
-    E, L, H, n = measure(runs)
-    rows = []
+    (E, L, H, n), rows = measure(runs), []
     for (m, width), network in runs[runs.examples == n].groupby(["m", "width"]):
         of_K = network.set_index("K").sort_index()
         for K in of_K.index[1:] if 1 in of_K.index else []:
-            C, seconds = pass_seconds(of_K.busy), of_K.seconds
+            C, seconds = np.ptp(of_K.busy) / np.ptp(of_K.index), of_K.seconds
             models = [law(C / L, K, E / L, H / L) for law, _ in MODELS.values()]
             rows.append([m, width, C, C / L, K, seconds[1], seconds[K], seconds[K] / seconds[1], *models])
-    return pd.DataFrame(rows, columns=[*DIGITS, *MODELS]).sort_values(["m", "C/L", "K"], ascending=[False, True, True])
+    table = pd.DataFrame(rows, columns=[*SHOWN, RATIO, *MODELS])
+    return table.sort_values(["m", "C/L", "K"], ascending=[False, True, True])
+
+
+def errors(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each model's ratio, relative to the measured one: a row for each of compare()'s, a column for each model."""
+    return table[list(MODELS)].div(table[RATIO], axis=0) - 1
 
 
 def ratios(records: list[Record]) -> dict[tuple[float, int], float]:
     """(C/L, K) -> time(K)/time(1) as measured behind the loader; empty where that is not recorded."""
     with contextlib.suppress(NotMeasured):
-        table = compare(runs(records))
-        return dict(zip(zip(table["C/L"], table["K"]), table["ratio"]))
+        return compare(runs(records)).set_index(["C/L", "K"])[RATIO].to_dict()
     return {}
-
-
-def in_memory(records: list[Record]) -> dict[int, float]:
-    """K -> time(K)/time(1) with the data set in memory, by CPU time; empty where it is not recorded."""
-    busy = runs(records, "resident").set_index("K").busy.sort_index()
-    return {K: busy[K] / busy[1] for K in busy.index if K > 1 and 1 in busy}
-
-
-def errors(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each model's ratio, relative to the measured one: a row for each of the table's, a column for each model."""
-    return table[list(MODELS)].div(table["ratio"], axis=0) - 1
 
 
 def describe(runs: pd.DataFrame) -> str:
     """The loader's times, the ratios as a Markdown table, and how far each model is off. Raises NotMeasured."""
     (E, L, H, n), table = measure(runs), compare(runs)
-    off = errors(table)
-    shown = pd.DataFrame({name: table[name].map(f"{{:{digits}}}".format) for name, digits in DIGITS.items()})
+    off, shown = errors(table), {name: table[name].map(f"{{:{digits}}}".format) for name, digits in SHOWN.items()}
+    shown[RATIO] = table[RATIO].map("{:.2f}".format)
     for model in MODELS:
-        percent = (off[model].round(2) + 0.0).map("{:+.0%}".format)  # + 0.0: no -0 %
-        shown[f"{model} model"] = [f"{ratio:.2f} ({error})" for ratio, error in zip(table[model], percent)]
-    shown = shown.rename(columns={"ratio": "time(K)/time(1)"})
+        percent = (off[model].round(2) + 0.0).map(" ({:+.0%})".format)  # + 0.0: no -0 %
+        shown[f"{model} model"] = table[model].map("{:.2f}".format) + percent
     far = [f"{off[m].abs().mean():.1%} by `{law}` ({off[m].abs().max():.1%} at most)" for m, (_, law) in MODELS.items()]
     return (
         f"An epoch of {n:,} images: loading L = {L:.2f} s, hand-over H = {H:.2f} s, the rest E = {E:.2f} s.\n\n"
-        f"{markdown(shown)}\n\nMean error over the {len(off)} ratios: {', '.join(far)}. The "
+        f"{markdown(pd.DataFrame(shown))}\n\nMean error over the {len(off)} ratios: {', '.join(far)}. The "
         f"{off.abs().mean().idxmin()} model is closer."
     )
 
 
 def when(records: list[Record]) -> str:
     """When persistency saves time, and why not with data in memory: one paragraph. Raises NotMeasured."""
-    (_, L, H, _), table, memory = measure(runs(records)), compare(runs(records)), in_memory(records)
-    off = {model: f"{error:.1%}" for model, error in errors(table).abs().mean().items()}
+    (_, L, H, _), table = measure(runs(records)), compare(runs(records))
+    off, memory = errors(table).abs().mean(), runs(records, "resident").set_index("K").busy.sort_index()
     table = table[(table["m"] == table["m"].max()) & (table["K"] == table["K"].max())]
-    (low, K, least), (high, _, most) = table[["C/L", "K", "ratio"]].iloc[[0, -1]].to_numpy()
-    costs = " and ".join(f"{ratio:.2f} with K = {K}" for K, ratio in memory.items()) or "not recorded yet"
+    (low, K, least), (high, _, most) = table[["C/L", "K", RATIO]].iloc[[0, -1]].to_numpy()
+    costs = [f"{memory[k] / memory[1]:.2f} with K = {k}" for k in memory.index if k > 1 and 1 in memory]
     return (
         "Persistency saves time where loading is slower than training: training would wait for the next minibatch, and "
-        f"further uses of this one fill the wait. By the max model, off by {off['max']} on average (the sum model by "
-        f"{off['sum']}), they cost no time as long as H + K·C stays below L, beyond that their full time: here, K = "
-        f"{K:.0f} is free up to C/L = {(1 - H / L) / K:.2f}. Measured, time({K:.0f})/time(1) is {least:.2f} at C/L = "
-        f"{low:.2f} and {most:.2f} at C/L = {high:.2f}. With data in memory there is no wait to fill, and every use "
-        f"costs its full time: time(K)/time(1) is {costs}."
+        f"further uses of this one fill the wait. By the max model, off by {off['max']:.1%} on average (the sum model "
+        f"by {off['sum']:.1%}), they cost no time as long as H + K·C stays below L, beyond that their full time: here, "
+        f"K = {K:.0f} is free up to C/L = {(1 - H / L) / K:.2f}. Measured, time({K:.0f})/time(1) is {least:.2f} at C/L "
+        f"= {low:.2f} and {most:.2f} at C/L = {high:.2f}. With data in memory there is no wait to fill, and every use "
+        f"costs its full time: time(K)/time(1) is {' and '.join(costs) or 'not recorded yet'}."
     )
 
 
@@ -200,73 +162,55 @@ def paper() -> str:
     """Where each model, with E = H = 0, puts the paper's times: one paragraph. Computed, not measured."""
     (small, ratio), (large, most) = PAPER.items()
     at, below = place(ratio, 5), place(most, 5)
-    two = {model: f"{PAPER_SECONDS[1] * law(at[model], 2):.4g} s" for model, (law, _) in MODELS.items()}
+    two = [f"{PAPER_SECONDS[1] * law(at[model], 2):.4g} s" for model, (law, _) in MODELS.items()]
     return (
         f"The paper's {small}, where K = 5 takes {ratio:.2f} times as long as K = 1, lies at C/L = {at['max']:.2f} if "
         f"the max model holds, at {at['sum']:.2f} if the sum model does; {large}, with at most {most:g} times, at "
         f"{below['max']:.2f} or less, or at {below['sum']:.2f} or less. At {small} an epoch with K = 2 would have "
-        f"taken {two['max']} or {two['sum']}, which the text does not quote."
+        f"taken {' or '.join(two)}, which the text does not quote."
     )
-
-
-def alone(monai: pd.DataFrame) -> str:
-    """The loaders timed with nothing trained: what L from the runs must agree with."""
-    rows = monai[monai["K"] == 0][["loader", "m", "examples", "seconds"]].to_numpy()
-    return "; ".join(f"{loader}, m = {m}, {n:,} images: {s:.2f} s" for loader, m, n, s in rows) or NOT_YET
-
-
-def behind_monai(monai: pd.DataFrame) -> pd.DataFrame:
-    """Its runs behind MONAI's loader."""
-    return monai[(monai["loader"] == "monai") & (monai["K"] > 0)]
 
 
 def blocks(records: list[Record], monai: pd.DataFrame) -> dict[str, str]:
     """Name -> Markdown: what docs/time.md and the notebook say of the records."""
-
-    def or_why(text, *arguments):
+    picture = "![time(K)/time(1) against C/L](../figures/loading/loading.png)" if records else NOT_YET
+    alone = [f"{r.loader}, m = {r.m}, {r.examples:,} images: {r.seconds:.2f} s" for r in monai.itertuples() if r.K == 0]
+    found = {"picture": picture, "alone": "; ".join(alone) or NOT_YET, "paper": paper()}
+    texts = {"when": (when, records), "table": (describe, runs(records)), "monai": (describe, monai[monai["K"] > 0])}
+    for name, (text, of) in texts.items():
         try:
-            return text(*arguments)
+            found[name] = text(of)
         except NotMeasured as why:
-            return str(why)
-
-    picture = "![time(K)/time(1) against C/L](../figures/loading/loading.png)"
-    return {
-        "when": or_why(when, records),
-        "table": or_why(describe, runs(records)),
-        "picture": picture if records else NOT_YET,
-        "monai": or_why(describe, behind_monai(monai)),
-        "alone": alone(monai),
-        "paper": paper(),
-    }
+            found[name] = str(why)
+    return found
 
 
 def draw_loading(records: list[Record], monai: pd.DataFrame) -> Figure:
     """time(2)/time(1) and time(5)/time(1) against C/L: both models, measured behind both loaders, the paper placed."""
-    (E, L, H, n), tables = Times(0, 1, 0, 0), []
-    for name, of_loader in (("behind MONAI's loader", behind_monai(monai)), ("measured", runs(records))):
+    (E, L, H, n), tables = (0, 1, 0, 0), []
+    for name, of_loader in (("behind MONAI's loader", monai[monai["K"] > 0]), ("measured", runs(records))):
         with contextlib.suppress(NotMeasured):
             E, L, H, n = measure(of_loader)
             tables += [(name, m, table) for m, table in compare(of_loader).groupby("m")]
     figure, c = Figure(figsize=(10, 5.6), dpi=80, layout="constrained"), np.geomspace(0.05, 4, 400)
     for ax, K in zip(figure.subplots(1, 2), (2, 5)):
         color, line = style(K)
-        for (law, text), look in zip(MODELS.values(), (dict(color=color, lw=2), dict(color="#777777", lw=1.4))):
-            ax.plot(c, law(c, K, E / L, H / L), ls=line, label=text, **look)
+        for (law, text), (shade, width) in zip(MODELS.values(), ((color, 2), ("#777777", 1.4))):
+            ax.plot(c, law(c, K, E / L, H / L), color=shade, ls=line, lw=width, label=text)
         for name, m, table in tables:
-            look = dict(color=color, fillstyle="full" if name == "measured" else "none", label=f"{name}, m = {m}")
-            table = table[table["K"] == K]
-            ax.plot(table["C/L"], table["ratio"], "o" if m == 512 else "s", ms=7, **look)
+            fill, marker = "full" if name == "measured" else "none", "o" if m == 512 else "s"
+            points = table[table["K"] == K][["C/L", RATIO]].to_numpy().T
+            ax.plot(*points, marker, ms=7, color=color, fillstyle=fill, label=f"{name}, m = {m}")
         for (name, ratio), marker in zip(PAPER.items() if K == 5 else (), "*<"):
-            look = dict(color="black", fillstyle="none", ms=10, label=f"the paper, {name}: placed, not tested")
-            ax.plot(place(ratio, K).values(), [ratio] * len(MODELS), marker, **look)
+            x, label = place(ratio, K).values(), f"the paper, {name}: placed, not tested"
+            ax.plot(x, [ratio] * len(x), marker, ms=10, color="black", fillstyle="none", label=label)
         ax.set(xscale="log", xlabel="C/L: a pass of training / loading", ylabel=f"time({K})/time(1)", title=f"K = {K}")
         ax.set_xticks(ticks := [0.05, 0.1, 0.2, 0.5, 1, 2, 4], ticks)
         ax.minorticks_off()
         tidy(ax)
-    lines, labels = ax.get_legend_handles_labels()
-    title = "Time of an epoch behind a data loader, relative to K = 1"
     look = dict(ncols=3, frameon=False, fontsize="small", title_fontsize="large", handlelength=3.5)
-    figure.legend(lines, labels, loc="outside upper center", title=title, **look)
+    title = "Time of an epoch behind a data loader, relative to K = 1"
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", title=title, **look)
     scale = f"CIFAR-10, an epoch of {n:,} images; one run per point, median epoch" if tables else NOT_YET
     where = describe_hardware(records) if records else ""
     more = "The paper's ratios stand where each model, with E = H = 0, has them."

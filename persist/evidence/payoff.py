@@ -5,47 +5,52 @@ The plan, written before the runs, is docs/payoff.md; this is its arithmetic. Wh
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import statistics
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit  # the binomial distribution function; the quantile of Student's t
 
 from persist.cell import Cell
 from persist.evidence.compare import accuracy_gap, best_accuracy
 from persist.evidence.curves import SMALL, caption_of, describe_data, describe_model, draw_curve, style, tidy
 from persist.evidence.tables import markdown
-from persist.grids import Grid, find_records, load_grid
+from persist.grids import find_records, load_grid
 from persist.record import Record, write_atomically
+
+
+class Arm(NamedTuple):
+    """Fields of its cells; minibatches loaded for an iteration; its name, colour and line in pictures."""
+
+    K: int
+    reuse: str
+    lr_policy: str
+    loads: float
+    label: str
+    color: str
+    line: str | tuple
+
 
 NOT_YET = "not recorded yet"
 RESULTS = Path(__file__).resolve().parents[2] / "results"  # of this checkout
 K = 5
-# Arm -> (K, reuse, policy) of its cells; its name, colour and line in pictures.
 ARMS = {
-    "fresh": (1, "consecutive", "constant"),
-    "reuse": (K, "consecutive", "constant"),
-    "spaced": (K, "spaced", "constant"),
-    "reuse-kmu": (K, "consecutive", "kmu"),
-    "fresh-kmu": (K, "fresh", "kmu"),
-}
-LOOKS = {
-    "fresh": ("fresh (K = 1)", *style(1)),
-    "reuse": (f"reuse (K = {K})", *style(K)),
-    "spaced": (f"spaced (K = {K})", "#CC79A7", "--"),
-    "reuse-kmu": (f"reuse, kµ (K = {K})", "#D55E00", (0, (3, 1, 1, 1))),
-    "fresh-kmu": (f"fresh, kµ (cycle of {K})", "#56B4E9", ":"),
+    "fresh": Arm(1, "consecutive", "constant", 1, "fresh (K = 1)", *style(1)),
+    "reuse": Arm(K, "consecutive", "constant", 1 / K, f"reuse (K = {K})", *style(K)),
+    "spaced": Arm(K, "spaced", "constant", 1, f"spaced (K = {K})", "#CC79A7", "--"),
+    "reuse-kmu": Arm(K, "consecutive", "kmu", 1 / K, f"reuse, kµ (K = {K})", "#D55E00", (0, (3, 1, 1, 1))),
+    "fresh-kmu": Arm(K, "fresh", "kmu", 1, f"fresh, kµ (cycle of {K})", "#56B4E9", ":"),
 }
 CONTRASTS = (("reuse", "fresh"), ("spaced", "fresh"), ("reuse", "spaced"), ("reuse-kmu", "fresh-kmu"))
 SIZES = (512, 32)
-GROUPS = tuple((policy, m) for policy in ("constant", "kmu") for m in SIZES)  # the order of the grids
 ABOVE = (0.10, 0.05, 0.20)  # a target is so much above L*; the first one is the primary target
 TRIED, AGAIN, SEEDS = 100, 101, range(10, 18)  # seeds: of every rate, of the two best once more, of the test
 ALPHA = 0.05 / len(CONTRASTS)  # Bonferroni, over the contrasts of one m
@@ -54,8 +59,7 @@ FREE = (0.8, 1.25)
 Runs = dict[Cell, Record | None]  # None where a run is not recorded
 
 
-@dataclasses.dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """The runs that choose rates and targets, on held-out images, and those of the test."""
 
     rates: Runs
@@ -64,107 +68,81 @@ class Evidence:
 
 def load(root="results", grids="grids") -> Evidence:
     """The records in root/payoff-rates (else of results/) and root/payoff; root: runs or results."""
+
+    def recorded(cells, *folders):
+        return dict.fromkeys(cells) | {record.cell: record for record in find_records(cells, folders)}
+
     root, path = Path(root), Path(grids) / "payoff-rates.yaml"
     cells = load_grid(path).cells if path.exists() else []
-    rates = _runs(cells, [folder / "payoff-rates" for folder in (root, root.parent / "results")])
-    return Evidence(rates, _runs(chosen_cells(rates), [root / "payoff"]))
+    rates = recorded(cells, root / "payoff-rates", root.parent / "results" / "payoff-rates")
+    return Evidence(rates, recorded(plan(rates)[1], root / "payoff"))
 
 
-def _runs(cells, folders) -> Runs:
-    return dict.fromkeys(cells) | {record.cell: record for record in find_records(cells, folders)}
+def of_arm(runs: Runs, m: int, arm: str, seed: int | None = None) -> Runs:
+    """Those of an arm (with a seed: of that alone), by their rates."""
+    cells = [c for c in runs if (c.m, c.K, c.reuse, c.lr_policy) == (m, *ARMS[arm][:3]) and seed in (None, c.seed)]
+    return {cell: runs[cell] for cell in sorted(cells, key=lambda cell: (cell.lr, cell.seed))}
 
 
-def arm_of(cell: Cell) -> str:
-    """The arm of a cell. Raises ValueError for one of another experiment."""
-    for name, arm in ARMS.items():
-        if arm == (cell.K, cell.reuse, cell.lr_policy):
-            return name
-    raise ValueError(f"no arm of the plan has K={cell.K}, reuse={cell.reuse!r}, lr_policy={cell.lr_policy!r}")
+def ended(runs: Runs) -> list[Record]:
+    """The records of the runs that have ended."""
+    return [run for run in runs.values() if run and run.status != "unfinished"]
 
 
-def of_arm(runs: Runs, m: int, arm: str, *seeds: int) -> list[Cell]:
-    """Its cells (with seeds: those alone), by their rates."""
-    cells = [c for c in runs if c.m == m and arm_of(c) == arm and (not seeds or c.seed in seeds)]
-    return sorted(cells, key=lambda cell: (cell.lr, cell.seed))
+def losses(record: Record) -> list[float]:
+    """At its evaluations; math.inf where one is not finite."""
+    return [math.inf if entry["test_loss"] is None else entry["test_loss"] for entry in record.history]
 
 
 def gradients_to(record: Record, target: float) -> float | None:
     """Gradients to the first evaluation whose loss is at or below the target, on a straight line from the evaluation
     before it. math.inf: not within the budget, or diverged; None: unfinished, not known yet."""
-    before = None
-    for entry in record.history:
-        loss = entry["test_loss"]
-        if loss is not None and loss <= target:
-            share = 1 if before is None else (before["test_loss"] - target) / (before["test_loss"] - loss)
-            start = 0 if before is None else before["gradients"]
-            return start + share * (entry["gradients"] - start)
-        before = entry
-    return None if record.status == "unfinished" else math.inf
+    first = next((i for i, loss in enumerate(losses(record)) if loss <= target), None)
+    if first is None:
+        return None if record.status == "unfinished" else math.inf
+    two = slice(max(first - 1, 0), first + 1)
+    return float(np.interp(-target, np.negative(losses(record)[two]), [e["gradients"] for e in record.history[two]]))
 
 
-def lowest_loss(record: Record) -> float:
-    """Over its evaluations; math.inf where none is finite."""
-    return min((e["test_loss"] for e in record.history if e["test_loss"] is not None), default=math.inf)
+def targets(rates: Runs, m: int) -> list[float]:
+    """L* + ABOVE: L* is the lowest held-out loss of `fresh` over its rates. Empty until all of these have ended."""
+    runs = of_arm(rates, m, "fresh", TRIED)
+    known = len(ended(runs)) == len(runs) > 0
+    return [min(min(losses(run)) for run in runs.values()) + above for above in ABOVE] if known else []
 
 
-# --- rates and targets
+def plan(rates: Runs) -> tuple[list[Cell], list[Cell]]:
+    """What the plan asks for, in the order in which it matters: runs that are still missing to choose the rates, and
+    those of the test, for every policy and m whose rates are chosen."""
+    steps = [rule(rates, policy, m) for policy, m in itertools.product(("constant", "kmu"), SIZES)]
+    return sum((more for more, _ in steps), []), sum((test for _, test in steps), [])
 
 
-def targets(rates: Runs, m: int) -> tuple[float, ...] | None:
-    """L* + ABOVE: L* is the lowest held-out loss of `fresh` over its rates. None until all of these have ended."""
-    runs = [rates[cell] for cell in of_arm(rates, m, "fresh", TRIED)]
-    if not runs or not all(map(_ended, runs)):
-        return None
-    return tuple(min(map(lowest_loss, runs)) + above for above in ABOVE)
+def rule(rates: Runs, policy: str, m: int) -> tuple[list[Cell], list[Cell]]:
+    """The same for one policy and m. Neither while a run that it needs has not ended."""
+    goals = targets(rates, m)
+    tried = [of_arm(rates, m, name, TRIED) for name, arm in ARMS.items() if arm.lr_policy == policy]
+    if not goals or not all(len(ended(runs)) == len(runs) > 0 for runs in tried):
+        return [], []
 
+    def score(*cells):
+        """The smaller the better: gradients to the primary target (geometric mean); where it is missed, the loss."""
+        found = [(math.log(gradients_to(rates[cell], goals[0])), min(losses(rates[cell]))) for cell in cells]
+        return tuple(np.mean(found, axis=0))
 
-def rule(rates: Runs, policy: str, m: int) -> tuple[list[Cell], dict[str, float]]:
-    """What the plan asks for next at one policy and m: cells to train, or, once it asks for none, the rate of each arm.
-    Neither while a run that it needs has not ended."""
-    goals, more, rate = targets(rates, m), [], {}
-    ladders = {arm: of_arm(rates, m, arm, TRIED) for arm, (_, _, of) in ARMS.items() if of == policy}
-    if goals is None or not all(ladder and all(_ended(rates[c]) for c in ladder) for ladder in ladders.values()):
-        return [], {}
-    best = {arm: sorted(ladder, key=lambda c: _score(goals, rates[c]))[:2] for arm, ladder in ladders.items()}
-    if any(best[arm][0] in (ladder[0], ladder[-1]) for arm, ladder in ladders.items()):
-        for arm, ladder in ladders.items():
-            place = ladder.index(best[arm][0])
-            lower = place < len(ladder) - 1 - place  # the edge that is nearer to its best
-            more.append(dataclasses.replace(ladder[0], lr=ladder[0].lr / 2 if lower else ladder[-1].lr * 2))
-        return more, {}
-    for arm, two in best.items():
-        again = [dataclasses.replace(cell, seed=AGAIN) for cell in two]
-        more += [cell for cell in again if cell not in rates]
-        if all(_ended(rates.get(cell)) for cell in again):
-            rate[arm] = min(zip(two, again), key=lambda pair: _score(goals, *map(rates.get, pair)))[0].lr
-    return more, rate if len(rate) == len(best) else {}
-
-
-def _score(goals, *runs):
-    """The smaller the better: gradients to the primary target (geometric mean); where it is missed, the lowest loss."""
-    return statistics.fmean(math.log(gradients_to(r, goals[0])) for r in runs), statistics.fmean(map(lowest_loss, runs))
-
-
-def _ended(record) -> bool:
-    return record is not None and record.status != "unfinished"
-
-
-def _ended_runs(runs: Runs, cells) -> list[Record]:
-    return [runs[cell] for cell in cells if _ended(runs[cell])]
-
-
-def choose(rates: Runs) -> dict[tuple[int, str], float]:
-    """(m, arm) -> its rate for the test, as far as the plan has chosen."""
-    return {(m, arm): lr for policy, m in GROUPS for arm, lr in rule(rates, policy, m)[1].items()}
-
-
-def chosen_cells(rates: Runs) -> list[Cell]:
-    """The cells of the test, in the order in which they matter, as far as their rates are chosen."""
-    found = []
-    for (m, arm), lr in choose(rates).items():
-        cell = dataclasses.replace(of_arm(rates, m, arm)[0], lr=lr, evaluate_on="test")
-        found += [dataclasses.replace(cell, seed=seed) for seed in SEEDS]
-    return found
+    ladders = [list(runs) for runs in tried]
+    best = [sorted(ladder, key=score)[:2] for ladder in ladders]
+    if any(two[0] in (ladder[0], ladder[-1]) for ladder, two in zip(ladders, best)):
+        beyond = []  # the edge that is nearer to its best
+        for ladder, two in zip(ladders, best):
+            below = ladder.index(two[0]) < (len(ladder) - 1) / 2
+            beyond.append(dataclasses.replace(ladder[0], lr=ladder[0].lr / 2 if below else ladder[-1].lr * 2))
+        return beyond, []
+    again = {cell: dataclasses.replace(cell, seed=AGAIN) for two in best for cell in two}
+    if len(ended({cell: rates.get(cell) for cell in again.values()})) < len(again):
+        return [cell for cell in again.values() if cell not in rates], []
+    chosen = [min(two, key=lambda cell: score(cell, again[cell])) for two in best]
+    return [], [dataclasses.replace(cell, seed=seed, evaluate_on="test") for cell in chosen for seed in SEEDS]
 
 
 def write_grids(grids="grids", root="results") -> str:
@@ -172,37 +150,35 @@ def write_grids(grids="grids", root="results") -> str:
     chosen, both from the records of payoff-rates. Returns what was done, in words."""
     path = Path(grids) / "payoff-rates.yaml"
     grid, rates = load_grid(path), load(root, grids).rates
-    more, test = [cell for group in GROUPS for cell in rule(rates, *group)[0]], chosen_cells(rates)
+    more, test = plan(rates)
     if more:
-        order = [cell for policy, m in GROUPS for arm in ARMS for cell in of_arm([*rates, *more], m, arm)
-                 if cell.lr_policy == policy]  # fmt: skip
-        comment = [line for line in path.read_text().splitlines(keepends=True) if line.startswith("#")]
-        write_atomically(path, ("".join(comment) + grid_text(dataclasses.replace(grid, cells=order))).encode())
+        comment, runs = path.read_text().partition("kind:")[0], rates | dict.fromkeys(more)
+        order = [cell for m in SIZES for arm in ARMS for cell in of_arm(runs, m, arm)]
+        order.sort(key=lambda cell: cell.lr_policy)  # it keeps the order within a policy
+        _write_grid(path, f"{comment}kind: payoff-rates\n", order, grid.resources)
     if test:
         comment = "# The test of docs/payoff.md. Written by `persist payoff-grids` from the records of payoff-rates.\n"
-        text = grid_text(dataclasses.replace(grid, kind="payoff", cells=test), beside=path.stem)
-        write_atomically(Path(grids) / "payoff.yaml", (comment + text).encode())
-    return f"{len(more)} runs added to payoff-rates; {len(choose(rates))} of {2 * len(ARMS)} rates chosen for payoff"
+        about = "kind: payoff\nbeside: payoff-rates\n"
+        _write_grid(path.with_stem("payoff"), comment + about, test, grid.resources)
+    chosen = f"{len(test) // len(SEEDS)} of {len(SIZES) * len(ARMS)} rates chosen for payoff"
+    return f"{len(more)} runs added to payoff-rates; {chosen}"
 
 
-def grid_text(grid: Grid, **more) -> str:
-    """The YAML of a grid: in `base` every field that is the same in all cells; a line for each cell."""
-    fields = [cell.as_dict() for cell in grid.cells]
+def _write_grid(path, head, cells, resources):
+    """In `base` every field that is the same in all cells; a line for each cell."""
+    fields = [cell.as_dict() for cell in cells]
     base = {name: value for name, value in fields[0].items() if all(cell[name] == value for cell in fields)}
     cells = [{name: value for name, value in cell.items() if name not in base} for cell in fields]
-    content = {"kind": grid.kind, **more, "base": base, "resources": grid.resources, "cells": cells}
-    return yaml.safe_dump(content, default_flow_style=None, sort_keys=False, width=120)
+    content = {"base": base, "resources": resources, "cells": cells}
+    text = yaml.safe_dump(content, default_flow_style=None, sort_keys=False, width=120)
+    write_atomically(path, (head + text).encode())
 
 
-# --- ratios and their intervals
+class Ratio(NamedTuple):
+    """What one arm takes relative to another: an estimate (nan where too few runs reached the target), its interval, of
+    how many pairs of seeds, and in how many of these a run did not reach the target."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Ratio:
-    """What one arm takes relative to another: an estimate (None where too few runs reached the target), its interval,
-    of how many pairs of seeds, and in how many of these a run did not reach the target."""
-
-    estimate: float | None
+    estimate: float
     low: float
     high: float
     pairs: int
@@ -210,8 +186,7 @@ class Ratio:
 
     def times(self, factor: float) -> "Ratio":
         """The same in another unit."""
-        middle = None if self.estimate is None else float(self.estimate * factor)
-        return Ratio(middle, float(self.low * factor), float(self.high * factor), self.pairs, self.censored)
+        return Ratio(self.estimate * factor, self.low * factor, self.high * factor, self.pairs, self.censored)
 
     @property
     def complete(self) -> bool:
@@ -223,65 +198,55 @@ class Ratio:
         """The plan's word for a ratio of gradients."""
         if not self.complete:
             return f"{NOT_YET} ({self.pairs} of {len(SEEDS)} seeds)"
-        if self.high < FREE[0]:
-            return "saves gradients"
-        if self.low > FREE[1]:
-            return "costs gradients"
-        return "free" if FREE[0] <= self.low and self.high <= FREE[1] else "undecided"
+        if FREE[0] <= self.low and self.high <= FREE[1]:
+            return "free"
+        return "saves gradients" if self.high < FREE[0] else "costs gradients" if self.low > FREE[1] else "undecided"
 
     def __str__(self):
         if self.low == 0 and self.high == math.inf:
-            return "not known"
+            return "not known" if self.pairs else NOT_YET
         if self.low == 0 or self.high == math.inf:
             return f"at most {self.high:.2f}" if self.low == 0 else f"at least {self.low:.2f}"
         between = f"{self.low:.2f} to {self.high:.2f}"
-        return between if self.estimate is None else f"{self.estimate:.2f} ({between})"
+        return between if math.isnan(self.estimate) else f"{self.estimate:.2f} ({between})"
 
 
-def ratio(evidence: Evidence, m: int, arm: str, other: str, target: int = 0) -> Ratio | None:
+def ratio(evidence: Evidence, m: int, arm: str = "reuse", other: str = "fresh", target: int = 0) -> Ratio:
     """Gradients to a target (its place in ABOVE) of one arm relative to another's, over the seeds for which both are
-    known; None where there are none."""
+    known."""
     goals, pairs = targets(evidence.rates, m), []
-    for seed in SEEDS if goals else ():
-        cells = [cell for name in (arm, other) for cell in of_arm(evidence.test, m, name, seed)]
-        counts = [evidence.test[cell] and gradients_to(evidence.test[cell], goals[target]) for cell in cells]
-        if len(counts) == 2 and None not in counts:
-            a, b = counts  # where a target was not reached: more than the budget
-            least = [min(count, cell.epochs * cell.K * cell.examples) for count, cell in zip(counts, cells)]
-            pairs.append((least[0] / b, a / least[1]))
-    return interval(pairs) if pairs else None
+    runs, others = ({cell.seed: run for cell, run in of_arm(evidence.test, m, name).items()} for name in (arm, other))
+    for seed in runs if goals else ():
+        a, b = (run and gradients_to(run, goals[target]) for run in (runs[seed], others.get(seed)))
+        if a and b:  # where a target was not reached: more than the budget
+            cell = runs[seed].cell
+            budget = cell.epochs * cell.K * cell.examples
+            pairs.append((min(a, budget) / b, a / min(b, budget)))
+    return interval(pairs)
 
 
-def interval(pairs: list[tuple[float, float]], alpha: float = ALPHA) -> Ratio:
+def interval(pairs: list[tuple[float, float]]) -> Ratio:
     """Of ratios, each between two bounds: equal ones where both runs reached the target. All did: the geometric mean,
     with Student's interval of the logarithms. Else the median, with the interval that the sign test does not reject:
-    from the k-th smallest lower to the k-th largest upper bound, 2 P(Binomial(n, 1/2) < k) <= alpha."""
+    from the k-th smallest lower to the k-th largest upper bound, 2 P(Binomial(n, 1/2) < k) <= ALPHA."""
+    if not pairs:
+        return Ratio(math.nan, 0.0, math.inf, 0, 0)
     n, censored = len(pairs), sum(low != high for low, high in pairs)
     lows, highs = (sorted(bounds) for bounds in zip(*pairs))
     if censored:
-        tails = np.cumsum([2 * math.comb(n, i) / 2**n for i in range(n // 2)])
-        k = int((tails <= alpha).sum())
-        middle = statistics.median(lows) if statistics.median(lows) == statistics.median(highs) else None
-        return Ratio(middle, *((lows[k - 1], highs[-k]) if k else (0.0, math.inf)), n, censored)
+        k = int((2 * bdtr(range(n), n, 0.5) <= ALPHA).sum())
+        low, high = (lows[k - 1], highs[-k]) if k else (0.0, math.inf)
+        medians = statistics.median(lows), statistics.median(highs)
+        return Ratio(medians[0] if medians[0] == medians[1] else math.nan, low, high, n, censored)
     logs = [math.log(low) for low in lows]
-    margin = stdtrit(n - 1, 1 - alpha / 2) * statistics.stdev(logs) / math.sqrt(n) if n > 1 else math.inf
+    margin = stdtrit(n - 1, 1 - ALPHA / 2) * statistics.stdev(logs) / math.sqrt(n) if n > 1 else math.inf
     mean = statistics.fmean(logs)
     return Ratio(math.exp(mean), math.exp(mean - margin), math.exp(mean + margin), n, 0)
 
 
-# --- one's own loader
-
-
-def loads(arm: str) -> float:
-    """Minibatches loaded for an iteration."""
-    uses, reuse, _ = ARMS[arm]
-    return 1 / uses if reuse == "consecutive" else 1.0
-
-
-def time_factor(arm: str, c):
-    """Seconds of an iteration relative to `fresh`, by time(K) = max(L, K * C); c = C/L, a number or an array."""
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isinf(c), 1.0, np.maximum(loads(arm), c) / np.maximum(1, c))
+def time_factor(arm: str, loading: float, step: float) -> float:
+    """Seconds of an iteration relative to `fresh`, by time(K) = max(L, K * C)."""
+    return max(loading * ARMS[arm].loads, step) / max(loading, step)
 
 
 def when(ratio: Ratio) -> str:
@@ -292,8 +257,7 @@ def when(ratio: Ratio) -> str:
     return f"sooner {first}, later {second}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Payoff:
+class Payoff(NamedTuple):
     """`seconds`: arm -> seconds to the target relative to `fresh`; empty where it is not recorded yet. `evidence`: on
     which network, data and m, in words. Printed, it is the answer."""
 
@@ -304,7 +268,7 @@ class Payoff:
         lines = ["Seconds to the same loss, relative to a new minibatch for every iteration:"] if self.seconds else []
         for arm, r in self.seconds.items():
             word = "sooner" if r.high < 1 else "later" if r.low > 1 else "not told apart"
-            lines.append(f"  {LOOKS[arm][0]:25}{r}: {word}")
+            lines.append(f"  {ARMS[arm].label:25}{r}: {word}")
         return "\n".join([*lines, self.evidence])
 
 
@@ -315,58 +279,45 @@ def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS) ->
 
     Intervals are those of the ratio of gradients; the two times are taken as exact. Raises ValueError by name.
     """
-    for name, value in (("loading_seconds", loading_seconds), ("step_seconds", step_seconds)):
-        if not 0 <= value < math.inf or (name == "step_seconds" and value == 0):
-            raise ValueError(f"{name} must be finite and >{'=' * (name != 'step_seconds')} 0, not {value!r}")
+    if not 0 <= loading_seconds < math.inf:
+        raise ValueError(f"loading_seconds must be finite and >= 0, not {loading_seconds!r}")
+    if not 0 < step_seconds < math.inf:
+        raise ValueError(f"step_seconds must be finite and > 0, not {step_seconds!r}")
     if type(m) is not int or m < 1:
         raise ValueError(f"m must be an int >= 1, not {m!r}")
     evidence = load(root, Path(root).parent / "grids")
-    sizes = [size for size in SIZES if outcome(evidence, size)]
+    sizes = [size for size in SIZES if ratio(evidence, size).complete]
     if not sizes:
         return Payoff({}, f"Whether reuse pays is {NOT_YET}.")
     size = min(sizes, key=lambda n: (abs(math.log(n / m)), n))
+    ratios = {arm: ratio(evidence, size, arm) for arm in ARMS if arm != "fresh"}
+    seconds = {arm: r.times(time_factor(arm, loading_seconds, step_seconds)) for arm, r in ratios.items() if r.complete}
     c = step_seconds / loading_seconds if loading_seconds else math.inf
-    ratios = {arm: ratio(evidence, size, arm, "fresh") for arm in ARMS if arm != "fresh"}
-    seconds = {arm: r.times(time_factor(arm, c)) for arm, r in ratios.items() if r and r.complete}
     yours = "" if size == m else f" (of the measured ones the nearest to your {m})"
-    text = f"C/L = {c:.3g}; m = {size}{yours}. {describe(evidence, size)} Loading runs beside the step: max(L, K * C)."
-    return Payoff(seconds, text)
-
-
-def outcome(evidence: Evidence, m: int) -> Ratio | None:
-    """Of reuse / fresh; None until it has all seeds."""
-    found = ratio(evidence, m, "reuse", "fresh")
-    return found if found and found.complete else None
-
-
-def describe(evidence: Evidence, m: int) -> str:
-    """Network, data, target and n of the test at one m, in words."""
-    cell, goals = of_arm(evidence.test, m, "fresh")[0], targets(evidence.rates, m)
-    how = f"To a loss of {goals[0]:.3f}, each arm at its own best rate; {len(SEEDS)} seeds."
-    return f"{describe_model(cell)}. {describe_data(cell)}. {how}"
-
-
-# --- words and tables
+    cell, goal = next(iter(of_arm(evidence.test, size, "fresh"))), targets(evidence.rates, size)[0]
+    to = f"To a loss of {goal:.3f}, each arm at its own best rate; {len(SEEDS)} seeds."
+    where = f"{describe_model(cell)}. {describe_data(cell)}. {to} Loading runs beside the step: max(L, K * C)."
+    return Payoff(seconds, f"C/L = {c:.3g}; m = {size}{yours}. {where}")
 
 
 def answer(evidence: Evidence, m: int) -> str:
     """One paragraph for somebody who trains, at one m."""
-    reuse, spaced, both = outcome(evidence, m), *(ratio(evidence, m, *contrast) for contrast in CONTRASTS[1:3])
-    if reuse is None:
+    reuse, spaced, both = (ratio(evidence, m, *contrast) for contrast in CONTRASTS[:3])
+    if not reuse.complete:
         return f"**m = {m}:** {NOT_YET}."
     return (
         f"**m = {m}, reuse against new minibatches: {reuse.verdict}.** To the same test loss, using each minibatch {K} "
         f"times in a row takes {reuse} times the gradients of new minibatches, and {reuse.times(1 / K)} times the "
         f"examples loaded. Behind a loader that works beside the training it gets there {when(reuse)} (C/L: the time "
         f"of a training step over that of loading a minibatch); with data in memory it takes {reuse} times as long. "
-        f"Going {K} times through the same minibatches, in one order, takes {spaced or NOT_YET} times the gradients of "
-        f"new ones, and reuse {both or NOT_YET} times the gradients of that."
+        f"Going {K} times through the same minibatches, in one order, takes {spaced} times the gradients of new ones, "
+        f"and reuse {both} times the gradients of that."
     )
 
 
 def short(evidence: Evidence) -> tuple[str, str]:
     """Should I use it? The answer, and its evidence, a sentence each."""
-    found = {m: r for m in SIZES if (r := outcome(evidence, m))}
+    found = {m: r for m in SIZES if (r := ratio(evidence, m)).complete}
     if not found:
         return f"{NOT_YET.capitalize()}.", ""
     gain = "; ".join(f"m = {m}: {when(r)}" for m, r in found.items())
@@ -378,148 +329,111 @@ def short(evidence: Evidence) -> tuple[str, str]:
     )
 
 
-def rates_table(evidence: Evidence) -> pd.DataFrame:
-    """A row for each m and arm: the rates tried, what they gave on the held-out images, the chosen one."""
-    rows, chosen = [], choose(evidence.rates)
-    for m, arm in ((m, arm) for m in SIZES for arm in ARMS):
-        goals, cells = targets(evidence.rates, m), of_arm(evidence.rates, m, arm)
-        runs = _ended_runs(evidence.rates, cells)
-        if not runs:
-            continue
-        fewest = _thousands(min(gradients_to(run, goals[0]) for run in runs)) if goals else NOT_YET
-        rows.append({
-            "m": m, "arm": LOOKS[arm][0], "rates tried": f"{cells[0].lr:g} to {cells[-1].lr:g}",
-            "runs": f"{len(runs)} of {len(cells)}", "target": f"{goals[0]:.3f}" if goals else NOT_YET,
-            "fewest gradients to it": fewest, "lowest loss": f"{min(map(lowest_loss, runs)):.3f}",
-            "chosen rate": f"{chosen[m, arm]:g}" if (m, arm) in chosen else NOT_YET,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def arms_table(evidence: Evidence) -> pd.DataFrame:
     """A row for each m and arm of the test: what it took to the primary target (geometric means), its best accuracy."""
     rows = []
-    for m, arm in ((m, arm) for m in SIZES for arm in ARMS):
-        runs = _ended_runs(evidence.test, of_arm(evidence.test, m, arm))
-        if not runs:
-            continue
-        counts = [gradients_to(run, targets(evidence.rates, m)[0]) for run in runs]
-        mean, best = statistics.geometric_mean(counts), [best_accuracy(run) for run in runs]
-        rows.append({
-            "m": m, "arm": LOOKS[arm][0], "rate": f"{runs[0].cell.lr:g}", "seeds": f"{len(runs)} of {len(SEEDS)}",
-            "reached the target": f"{sum(count < math.inf for count in counts)} of {len(runs)}",
-            "gradients to it": _thousands(mean), "examples loaded": _thousands(mean * loads(arm)),
-            "best test accuracy": f"{statistics.fmean(best):.4f} ({min(best):.4f} to {max(best):.4f})",
-        })  # fmt: skip
+    for m, arm in itertools.product(SIZES, ARMS):
+        if runs := ended(of_arm(evidence.test, m, arm)):
+            counts = [gradients_to(run, targets(evidence.rates, m)[0]) for run in runs]
+            mean, best = statistics.geometric_mean(counts), [best_accuracy(run) for run in runs]
+            needs = [f"{n / 1000:,.0f} k" if n < math.inf else "-" for n in (mean, mean * ARMS[arm].loads)]
+            rows.append({
+                "m": m, "arm": ARMS[arm].label, "rate": f"{runs[0].cell.lr:g}", "seeds": f"{len(runs)} of {len(SEEDS)}",
+                "reached the target": f"{sum(map(math.isfinite, counts))} of {len(runs)}",
+                "gradients to it": needs[0], "examples loaded": needs[1],
+                "best test accuracy": f"{statistics.fmean(best):.4f} ({min(best):.4f} to {max(best):.4f})",
+            })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def contrasts_table(evidence: Evidence) -> pd.DataFrame:
     """A row for each contrast: ratios with simultaneous 95 % intervals, the verdict, the gap in best accuracy."""
     rows = []
-    for m, (arm, other) in ((m, contrast) for m in SIZES for contrast in CONTRASTS):
+    for m, (arm, other) in itertools.product(SIZES, CONTRASTS):
         primary, *others = (ratio(evidence, m, arm, other, target) for target in range(len(ABOVE)))
-        if primary is None:
-            continue
-        one, two = (_ended_runs(evidence.test, of_arm(evidence.test, m, name)) for name in (arm, other))
-        gap = accuracy_gap(best_accuracy, one, two) if one and two else None
-        rows.append({
-            "m": m, "contrast": f"{arm} / {other}", "gradients": str(primary), "verdict": primary.verdict,
-            "examples loaded": str(primary.times(loads(arm) / loads(other))),
-            "pairs that missed the target": f"{primary.censored} of {primary.pairs}",
-            **{f"gradients to L* + {above:.2f}": str(r or NOT_YET) for above, r in zip(ABOVE[1:], others)},
-            "best accuracy, difference": str(gap or NOT_YET),
-        })  # fmt: skip
+        if primary.pairs:
+            runs = [ended(of_arm(evidence.test, m, name)) for name in (arm, other)]
+            rows.append({
+                "m": m, "contrast": f"{arm} / {other}", "gradients": str(primary), "verdict": primary.verdict,
+                "examples loaded": str(primary.times(ARMS[arm].loads / ARMS[other].loads)),
+                "pairs that missed the target": f"{primary.censored} of {primary.pairs}",
+                **{f"gradients to L* + {above:.2f}": str(r) for above, r in zip(ABOVE[1:], others)},
+                "best accuracy, difference": str(all(runs) and accuracy_gap(best_accuracy, *runs) or NOT_YET),
+            })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd.DataFrame:
-    """What benchmarks/payoff.py measured behind a data loader, beside the prediction: a row for each C/L. Of each arm
-    the seconds of its run and, from L, C and its iterations, those predicted; then reuse / fresh, and what `payoff`
-    says of it from all seeds."""
+    """What benchmarks/payoff.py measured behind a data loader: a row for each C/L. Of each arm the seconds of its run,
+    and those predicted from L, C and its iterations; then reuse / fresh, and what `payoff` says of it."""
     rows, check = [], json.loads(Path(path).read_text()) if Path(path).exists() else {"places": []}
     for place in check["places"]:
-        L, C, runs = place["loading_seconds"], place["step_seconds"], place["arms"]
+        L, C, r, to_target = place["loading_seconds"], place["step_seconds"], ratio(evidence, check["m"]), {}
         row = {"C/L": f"{C / L:.2f}", "L, ms": f"{1000 * L:.0f}", "C, ms": f"{1000 * C:.0f}"}
-        for arm, run in runs.items():
-            predicted = run["iterations"] * max(L * loads(arm), C)
+        for arm, run in place["arms"].items():
+            predicted = run["iterations"] * max(L * ARMS[arm].loads, C)
             row[f"{arm}: seconds"] = f"{run['seconds']:.0f}"
             row[f"{arm}: predicted (error)"] = f"{predicted:.0f} ({predicted / run['seconds'] - 1:+.1%})"
-        to_target = {arm: run["seconds"] * run["to_target"] / run["gradients"] for arm, run in runs.items()}
-        r = outcome(evidence, check["m"])
+            to_target[arm] = run["seconds"] * run["to_target"] / run["gradients"]
         row["reuse / fresh"] = f"{to_target['reuse'] / to_target['fresh']:.2f}"
-        row["predicted, from all seeds"] = str(r.times(time_factor("reuse", C / L))) if r else NOT_YET
+        row["predicted, from all seeds"] = str(r.times(time_factor("reuse", L, C))) if r.complete else NOT_YET
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def blocks(root="results", grids="grids") -> dict[str, str]:
-    """Name -> Markdown: what docs/payoff.md says of the records."""
+    """Name -> Markdown: what docs/payoff.md and the notebook say of the records."""
     evidence = load(root, grids)
-    tables = {"rates": rates_table, "arms": arms_table, "contrasts": contrasts_table, "check": check_table}
-    pictures = {
-        "outcome": (evidence.test, "payoff/payoff-m512", "payoff/payoff-m32"),
-        "chart": (evidence.test, "payoff/payoff"),
-        "rates picture": (evidence.rates, "payoff-rates/payoff-rates"),
-    }
-    found = {"answer": "\n\n".join(answer(evidence, m) for m in SIZES)}
-    found |= {name: markdown(table(evidence)) for name, table in tables.items()}
-    for name, (runs, *paths) in pictures.items():
+    tables = {"arms": arms_table, "contrasts": contrasts_table, "check": check_table}
+    found = {name: markdown(table(evidence)) for name, table in tables.items()}
+    for name, runs, *paths in (
+        ("outcome", evidence.test, "payoff/payoff-m512", "payoff/payoff-m32"),
+        ("chart", evidence.test, "payoff/payoff"),
+        ("rates", evidence.rates, "payoff-rates/payoff-rates"),
+    ):
         shown = "\n".join(f"![{Path(path).name}](../figures/{path}.png)" for path in paths)
         found[name] = shown if any(runs.values()) else f"{NOT_YET.capitalize()}."
-    return found
-
-
-def _thousands(gradients: float) -> str:
-    return "-" if gradients == math.inf else f"{gradients / 1000:,.0f} k"
-
-
-# --- pictures
+    return found | {"answer": "\n\n".join(answer(evidence, m) for m in SIZES)}
 
 
 def draw(grid: str, evidence: Evidence) -> dict[str, Figure]:
     """Name of a file -> its picture, those of one grid: payoff-rates or payoff. Raises ValueError for another."""
-    if grid not in ("payoff-rates", "payoff"):
-        raise ValueError(f"grid must be 'payoff' or 'payoff-rates', not {grid!r}")
     if grid == "payoff-rates":
         return {"payoff-rates": draw_rates(evidence)}
-    return {f"payoff-m{m}": draw_outcome(evidence, m) for m in SIZES} | {"payoff": draw_chart(evidence)}
+    if grid == "payoff":
+        return {f"payoff-m{m}": draw_outcome(evidence, m) for m in SIZES} | {"payoff": draw_chart(evidence)}
+    raise ValueError(f"grid must be 'payoff' or 'payoff-rates', not {grid!r}")
 
 
 def draw_outcome(evidence: Evidence, m: int) -> Figure:
     """Test loss against gradients and against examples loaded, of every seed; below, the contrasts."""
     figure = Figure(figsize=(10, 8.4), dpi=80, layout="constrained")
     axes = figure.subplot_mosaic([["gradients", "samples"], ["ratio", "ratio"]], height_ratios=[3, 2])
-    goals, ax, (low, high) = targets(evidence.rates, m) or (), axes["ratio"], (0.1, 10)
-    runs = {arm: [r for c in of_arm(evidence.test, m, arm) if (r := evidence.test[c])] for arm in ARMS}
+    runs = {arm: [run for run in of_arm(evidence.test, m, arm).values() if run] for arm in ARMS}
     for x, label in (("gradients", "gradients, thousands"), ("samples", "examples loaded, thousands")):
-        for arm in ARMS:
-            draw_curve(axes[x], runs[arm], x, "test_loss", *LOOKS[arm][1:], scale=1e-3, circle=False)
-        for goal in goals:
-            axes[x].axhline(goal, color="#555555", lw=1.6 if goal == goals[0] else 0.7, ls=":")
+        for arm, look in ARMS.items():
+            draw_curve(axes[x], runs[arm], x, "test_loss", look.color, look.line, scale=1e-3, circle=False)
+        for goal, width in zip(targets(evidence.rates, m), (1.6, 0.7, 0.7)):
+            axes[x].axhline(goal, color="#555555", lw=width, ls=":")
         axes[x].set(xlabel=label, ylabel="loss on the test set", ylim=(None, 2.4))
+    ax, names = axes["ratio"], []
     ax.axvspan(*FREE, color="#000000", alpha=0.08)
     ax.axvline(1, color="#555555", lw=0.8)
-    labels = []
     for y, (arm, other) in enumerate(CONTRASTS):
-        ratios = [ratio(evidence, m, arm, other, target) for target in range(len(ABOVE))]
-        labels.append(f"{arm} / {other}\n{ratios[0].verdict if ratios[0] else NOT_YET}")
-        for i, r in enumerate(ratios):
-            look = {"color": LOOKS[arm][1], "alpha": 0.45 if i else 1, "lw": 1.2 if i else 2.4, "ms": 4 if i else 7}
-            if r:
-                ax.plot([max(low, r.low), min(high, r.high)], [y + 0.2 * i] * 2, **look)
-                ax.plot(r.estimate or math.nan, y + 0.2 * i, "o", **look)
-    ax.set_yticks(range(len(labels)), labels)
-    ax.set(xlim=(low, high), ylim=(len(labels) - 0.4, -0.4), xscale="log", xlabel="ratio of gradients to the target")
-    _ticks(ax.xaxis, (0.1, 0.2, 0.5, 0.8, 1.25, 2, 5, 10))
-    tidy(ax)
-    _legend(figure, f"Does reuse pay? m = {m}, CIFAR-10, {len(SEEDS)} seeds", [arm for arm in ARMS if runs[arm]])
+        r = ratio(evidence, m, arm, other)
+        names.append(f"{arm} / {other}\n{r.verdict}")
+        if r.pairs:
+            ax.plot(np.clip([r.low, r.high], 0.1, 10), [y, y], color=ARMS[arm].color, lw=2.4)
+            ax.plot(r.estimate, y, "o", color=ARMS[arm].color, ms=7)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(0.1, 10), ylim=(len(names) - 0.4, -0.4), xscale="log", xlabel="ratio of gradients to the target")
+    ax.set_xticks(ticks := (0.1, 0.2, 0.5, 0.8, 1.25, 2, 5, 10), ticks)
+    title = f"Does reuse pay? m = {m}, CIFAR-10, {len(SEEDS)} seeds"
     text = (
-        "Thin: one seed; thick: their mean. Dotted: the targets, the primary one heavy. Below: simultaneous 95 %\n"
-        "intervals, to the primary target (heavy), to L* + 0.05 and to L* + 0.20. Grey: 0.8 to 1.25."
+        "Thin: one seed; thick: their mean. Dotted: the targets, the primary one heavy. Below: ratios to the primary\n"
+        "target with simultaneous 95 % intervals. Grey: 0.8 to 1.25."
     )
-    figure.supxlabel(caption_of([run for of in runs.values() for run in of], text), **SMALL)
-    return figure
+    return _finish(figure, title, [arm for arm in ARMS if runs[arm]], sum(runs.values(), []), text)
 
 
 def draw_rates(evidence: Evidence) -> Figure:
@@ -527,66 +441,60 @@ def draw_rates(evidence: Evidence) -> Figure:
     figure, rates = Figure(figsize=(10, 5.4), dpi=80, layout="constrained"), evidence.rates
     for ax, m in zip(figure.subplots(1, 2), SIZES):
         goals = targets(rates, m)
-        for arm, (_, color, line) in LOOKS.items() if goals else ():
-            for seed, marker, ls in ((TRIED, "o", line), (AGAIN, "x", "")):
-                runs = _ended_runs(rates, of_arm(rates, m, arm, seed))
-                counts = [gradients_to(run, goals[0]) / 1000 for run in runs]
-                points = [(r.cell.lr, y if y < math.inf else math.nan) for r, y in zip(runs, counts)]
-                rings = [point for point in points if point[0] == choose(rates).get((m, arm))]
-                ax.plot(*zip(*points or [(math.nan, math.nan)]), marker, ls=ls, color=color)
-                ax.plot(*zip(*rings or [(math.nan, math.nan)]), "o", ms=13, mfc="none", color=color)
+        for arm, look in ARMS.items() if goals else ():
+            chosen = {cell.lr for cell in of_arm(evidence.test, m, arm)}
+            for seed, marker, line in ((TRIED, "o", look.line), (AGAIN, "x", "")):
+                runs = ended(of_arm(rates, m, arm, seed))
+                lrs, counts = [r.cell.lr for r in runs], [gradients_to(r, goals[0]) / 1000 for r in runs]
+                ax.plot(lrs, counts, marker, ls=line, color=look.color)
+                ring = [lr in chosen for lr in lrs]
+                ax.plot(lrs, counts, "o", ms=13, mfc="none", color=look.color, markevery=ring)
         ax.set_title(f"m = {m}: " + (f"to a loss of {goals[0]:.3f}" if goals else NOT_YET))
-        tried = sorted({cell.lr for cell in rates if cell.m == m}) or [0.01, 0.1]
         ax.set(xscale="log", xlabel="learning rate µ", ylabel="gradients to the target, thousands", ylim=(0, None))
+        tried = sorted({cell.lr for cell in rates if cell.m == m}) or [0.01, 0.1]
         ax.set_xlim(tried[0] / 1.2, tried[-1] * 1.2)
-        _ticks(ax.xaxis, tried[::2])
-        tidy(ax)
-    _legend(figure, "The rate of each arm, on held-out images of CIFAR-10", ARMS)
+        ax.set_xticks(tried[::2], tried[::2])
     text = f"Dots: seed {TRIED}; crosses: the two best, seed {AGAIN}; rings: chosen. Not shown: target not reached."
-    figure.supxlabel(caption_of(_ended_runs(rates, rates), text), **SMALL)
-    return figure
+    return _finish(figure, "The rate of each arm, on held-out images of CIFAR-10", ARMS, ended(rates), text)
 
 
 def draw_chart(evidence: Evidence) -> Figure:
     """Seconds to the target relative to `fresh` against C/L, by the model max(L, K * C); where reuse breaks even."""
     figure, c = Figure(figsize=(10, 5.4), dpi=80, layout="constrained"), np.geomspace(0.05, 5, 400)
     for ax, m in zip(figure.subplots(1, 2, sharey=True), SIZES):
-        ax.axhline(1, color=LOOKS["fresh"][1], lw=1.6)
-        for arm, (_, color, line) in list(LOOKS.items())[1:]:
-            r, factor = ratio(evidence, m, arm, "fresh"), time_factor(arm, c)
-            if r is None or not r.complete:
-                continue
+        ax.axhline(1, color=ARMS["fresh"].color, lw=1.6)
+        ratios = {arm: r for arm in ARMS if arm != "fresh" and (r := ratio(evidence, m, arm)).complete}
+        for arm, r in ratios.items():
+            look, factor = ARMS[arm], np.array([time_factor(arm, 1, step) for step in c])
             if r.low > 0 and r.high < math.inf:
-                ax.fill_between(c, factor * r.low, factor * r.high, color=color, alpha=0.13, lw=0)
+                ax.fill_between(c, factor * r.low, factor * r.high, color=look.color, alpha=0.13, lw=0)
             else:  # at least, or at most
-                ax.plot(c, factor * (r.low or r.high), color=color, ls=line, lw=0.9)
-            ax.plot(c, factor * (r.estimate or math.nan), color=color, ls=line, lw=1.8)
-            if r.estimate and loads(arm) < 1 < r.estimate < K:
+                ax.plot(c, factor * (r.low or r.high), color=look.color, ls=look.line, lw=0.9)
+            ax.plot(c, factor * r.estimate, color=look.color, ls=look.line, lw=1.8)
+            if look.loads < 1 < r.estimate < K:
                 even, at = 1 / r.estimate, (7, -14) if arm == "reuse" else (-34, 8)
-                ax.plot(even, 1, "o", ms=8, mfc="white", mew=1.8, color=color, zorder=3)
-                ax.annotate(f"{even:.2f}", (even, 1), at, textcoords="offset points", color=color)
-        ax.set_title(f"m = {m}" + ("" if outcome(evidence, m) else f": {NOT_YET}"))
+                ax.plot(even, 1, "o", ms=8, mfc="white", mew=1.8, color=look.color, zorder=3)
+                ax.annotate(f"{even:.2f}", (even, 1), at, textcoords="offset points", color=look.color)
+        ax.set_title(f"m = {m}" + ("" if "reuse" in ratios else f": {NOT_YET}"))
         ax.set(xscale="log", yscale="log", xlabel="C/L: time of a training step over that of loading", ylim=(0.1, 10))
-        _ticks(ax.xaxis, (0.05, 0.1, 0.2, 0.5, 1, 2, 5))
-        _ticks(ax.yaxis, (0.1, 0.2, 0.5, 1, 2, 5, 10))
-        tidy(ax)
+        ax.set_xticks(ticks := (0.05, 0.1, 0.2, 0.5, 1, 2, 5), ticks)
+        ax.set_yticks(ticks := (0.1, 0.2, 0.5, 1, 2, 5, 10), ticks)
     figure.axes[0].set_ylabel("seconds to the target, relative to fresh")
-    _legend(figure, f"How soon at the same loss, behind a loader? CIFAR-10, {len(SEEDS)} seeds", ARMS)
     text = (
         "Ring: reuse breaks even. Bands: simultaneous 95 % intervals; thin: the one end of an interval that is open,\n"
         "where runs missed the target. Seconds by the model max(L, K·C). kµ over fresh is no planned contrast."
     )
-    figure.supxlabel(caption_of([run for run in evidence.test.values() if run], text), **SMALL)
-    return figure
+    title = f"How soon at the same loss, behind a loader? CIFAR-10, {len(SEEDS)} seeds"
+    return _finish(figure, title, ARMS, [run for run in evidence.test.values() if run], text)
 
 
-def _ticks(axis, values):
-    axis.set_major_locator(FixedLocator(values))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter("{x:g}")
-
-
-def _legend(figure, title, arms):
-    lines = [Line2D([], [], color=LOOKS[arm][1], ls=LOOKS[arm][2], label=LOOKS[arm][0]) for arm in arms]
+def _finish(figure, title, arms, records, text):
+    """Tidy axes, the legend of the arms above, the caption below."""
+    for ax in figure.axes:
+        tidy(ax)
+        ax.minorticks_off()
+    lines = [Line2D([], [], color=ARMS[arm].color, ls=ARMS[arm].line, label=ARMS[arm].label) for arm in arms]
     look = {"title_fontsize": "x-large", "loc": "outside upper center", "ncols": 5, "frameon": False}
     figure.legend(handles=lines, title=title, handlelength=3, **look)
+    figure.supxlabel(caption_of(records, text), **SMALL)
+    return figure

@@ -19,6 +19,7 @@ The rule, committed before any run of 100 epochs:
 What was used for the choice is never called reproduced.
 """
 
+import math
 import statistics
 
 import pandas as pd
@@ -27,47 +28,44 @@ from matplotlib.lines import Line2D
 
 from persist.architecture import convolutions, flops_per_gradient
 from persist.cell import Cell
-from persist.evidence.compare import best_accuracy, final_accuracy
+from persist.evidence.compare import best_accuracy, epochs_near_best, final_accuracy
 from persist.evidence.curves import SMALL, caption_of, draw_chance, draw_curve
 from persist.record import Record
 
 OPEN = ("stride", "padding", "hidden_layers", "reduction", "scaling", "drop_last", "nesterov")  # what makes a reading
 TOO_GOOD = 0.67  # a best accuracy above it within the first epochs is not the paper's
-PAPER_BEST, PAPER_EPOCH = {1: 0.6364, 5: 0.6445}, {1: 80, 5: 30}  # at m = 32, by K
-PAPER_END = 0.60
+PAPER_BEST, PAPER_EPOCH, PAPER_END = {1: 0.6364, 5: 0.6445}, {1: 80, 5: 30}, 0.60  # at m = 32, by K
 UNIT_BEST, UNIT_END, TIED = 0.0068, 0.02, 2.0
-LEARNS = 0.2  # test accuracy, twice that of chance
+LEARNS = 0.2  # final accuracy at m = 512, twice that of chance
 COLORS = {"channel": "#0072B2", "symmetric": "#D55E00", "unit": "#009E73"}
+LINES = {"-": "stride 4, no hidden layer", "--": "stride 4, one hidden layer", ":": "stride 1, one hidden layer"}
 # A GTX 1080 Ti: 3 584 cores, 2 FLOP each, at 1.58 GHz. The paper's seconds for an epoch of K = 5 at m = 32; and at
 # m = 256, where the time "does not grow significantly with K": at most 1.25 times the 7 s of K = 1, taken from m = 32.
 CARD = 3584 * 2 * 1.58e9
 SECONDS = {32: 20.0, 256: 1.25 * 7.0}
 
 
-def reading(cell: Cell) -> tuple:
-    """The values of the open fields: a key for a reading."""
-    return tuple(getattr(cell, name) for name in OPEN)
+def readings(records: list[Record]) -> list[tuple]:
+    """All readings that have a run, as the values of the open fields, in the order of the records."""
+    return list(dict.fromkeys(tuple(getattr(record.cell, name) for name in OPEN) for record in records))
 
 
 def describe_reading(key: tuple) -> str:
     """A reading in words."""
-    fields = dict(zip(OPEN, key))
-    hidden = {0: "no hidden layer", 1: "one hidden layer"}.get(fields["hidden_layers"], "two hidden layers")
-    words = [f"{fields['reduction']} of the gradients", f"inputs '{fields['scaling']}'", hidden]
-    words += [f"stride {fields['stride']}", f"padding '{fields['padding']}'"]
-    words += ["last minibatch dropped"] if fields["drop_last"] else []
-    return ", ".join(words + (["Nesterov's momentum"] if fields["nesterov"] else []))
+    stride, padding, hidden_layers, reduction, scaling, drop_last, nesterov = key
+    hidden = ("no hidden layer", "one hidden layer", "two hidden layers")[hidden_layers]
+    words = [f"{reduction} of the gradients", f"inputs '{scaling}'", hidden, f"stride {stride}", f"padding '{padding}'"]
+    return ", ".join(words + drop_last * ["last minibatch dropped"] + nesterov * ["Nesterov's momentum"])
 
 
-def run_of(records: list[Record], key: tuple, m: int, K: int = 1, epochs: int | None = None) -> Record | None:
-    """The run of a reading with this m and K, else as in the paper, seed 0; of several the longest."""
+def run_of(records: list[Record], key: tuple, m: int, K: int = 1, epochs: int | None = 100) -> Record | None:
+    """The run of a reading with this m and K, else as in the paper, seed 0; without `epochs` the longest."""
     found = [r for r in records if r.cell == Cell(m=m, K=K, epochs=epochs or r.cell.epochs, **dict(zip(OPEN, key)))]
-    return max(found, key=lambda r: len(r.history), default=None)
+    return max(found, key=lambda run: len(run.history), default=None)
 
 
-def readings(records: list[Record]) -> list[tuple]:
-    """All readings that have a run, in the order of the records."""
-    return list(dict.fromkeys(reading(record.cell) for record in records))
+def finished(run: Record | None) -> bool:
+    return run is not None and run.status == "finished"
 
 
 def in_the_race(records: list[Record], key: tuple) -> bool | None:
@@ -75,33 +73,27 @@ def in_the_race(records: list[Record], key: tuple) -> bool | None:
     runs = [run_of(records, key, m, epochs=10) for m in (32, 512)]
     if any(run and run.status == "diverged" for run in runs) or (runs[0] and best_accuracy(runs[0]) > TOO_GOOD):
         return False
-    return True if all(run and run.status == "finished" for run in runs) else None
+    return all(map(finished, runs)) or None
 
 
-def distance(run: Record | None) -> float | None:
+def distance(run: Record) -> float:
     """Step 2 of the rule, of a finished run of m = 32, K = 1 over 100 epochs."""
-    if run is None or run.status != "finished" or run.cell.epochs != 100:
-        return None
-    end = statistics.fmean(entry["test_accuracy"] for entry in run.history[-10:])
-    return abs(best_accuracy(run) - PAPER_BEST[1]) / UNIT_BEST + abs(end - PAPER_END) / UNIT_END
+    return abs(best_accuracy(run) - PAPER_BEST[1]) / UNIT_BEST + abs(last_ten(run) - PAPER_END) / UNIT_END
 
 
-def learns(run: Record | None) -> bool:
-    """Whether a finished run ends at twice the accuracy of chance or more."""
-    return run is not None and run.status == "finished" and final_accuracy(run) >= LEARNS
-
-
-def best_epochs(run: Record) -> tuple[int, int]:
-    """The first and the last epoch whose accuracy is within one unit of the best."""
-    near = [e["epoch"] for e in run.history if (e["test_accuracy"] or 0) >= best_accuracy(run) - UNIT_BEST]
-    return near[0], near[-1]
+def last_ten(run: Record) -> float:
+    """The mean accuracy of its last ten epochs."""
+    return statistics.fmean(entry["test_accuracy"] for entry in run.history[-10:])
 
 
 def tied(records: list[Record]) -> list[tuple]:
     """Step 2 of the rule: the nearest reading and those within two units of it, the nearest first."""
-    far = {key: distance(run_of(records, key, 32, epochs=100)) for key in readings(records)}
-    far = {key: d for key, d in far.items() if d is not None and learns(run_of(records, key, 512, epochs=100))}
-    return sorted((key for key, d in far.items() if d <= min(far.values()) + TIED), key=far.get)
+    far = {}
+    for key in readings(records):
+        run, large = run_of(records, key, 32), run_of(records, key, 512)
+        if finished(run) and finished(large) and final_accuracy(large) >= LEARNS:
+            far[key] = distance(run)
+    return _nearest(sorted(far, key=far.get), far.get, TIED)
 
 
 def choose(records: list[Record]) -> list[tuple]:
@@ -110,19 +102,17 @@ def choose(records: list[Record]) -> list[tuple]:
     Where ties lack a run of K = 5, or more than one reading is left, `describe_choice` says so.
     """
     left = tied(records)
-    of_K_5 = {key: run_of(records, key, 32, 5, epochs=100) for key in left}
-    if len(left) < 2 or not all(run and run.status == "finished" for run in of_K_5.values()):
+    runs = {key: {K: run_of(records, key, 32, K) for K in (1, 5)} for key in left}
+    if len(left) < 2 or not all(finished(of[5]) for of in runs.values()):
         return left
-    far = {key: abs(best_accuracy(run) - PAPER_BEST[5]) / UNIT_BEST for key, run in of_K_5.items()}
-    left = [key for key in left if far[key] <= min(far.values()) + 1]
-    hits = {key: _hits(run_of(records, key, 32, epochs=100), of_K_5[key]) for key in left}
-    left = [key for key in left if hits[key] == max(hits.values())]
-    return [key for key in left if dict(zip(OPEN, key))["reduction"] == "sum"] or left
+    left = _nearest(left, lambda key: abs(best_accuracy(runs[key][5]) - PAPER_BEST[5]) / UNIT_BEST, 1)
+    left = _nearest(left, lambda key: -sum(PAPER_EPOCH[K] in epochs_near_best(runs[key][K], UNIT_BEST) for K in (1, 5)))
+    return _nearest(left, lambda key: "sum" not in key)
 
 
-def _hits(*runs) -> int:
-    ranges = [(best_epochs(run), PAPER_EPOCH[run.cell.K]) for run in runs]
-    return sum(first <= epoch <= last for (first, last), epoch in ranges)
+def _nearest(keys, distance, within=0) -> list[tuple]:
+    """Those within so much of the nearest."""
+    return [key for key in keys if distance(key) <= min(map(distance, keys)) + within]
 
 
 def describe_choice(records: list[Record]) -> str:
@@ -130,13 +120,11 @@ def describe_choice(records: list[Record]) -> str:
     candidates, left = tied(records), choose(records)
     if not left:
         return "No reading is chosen yet: 100 epochs of m = 32 and 512 are not recorded for any that stays in the race."
-    waiting = [
-        key for key in readings(records) if in_the_race(records, key) and run_of(records, key, 32, epochs=100) is None
-    ]
+    waiting = [key for key in readings(records) if in_the_race(records, key) and not run_of(records, key, 32)]
     text = f"Chosen: {describe_reading(left[0])}."
     if len(candidates) > 1:
         text += f" Tied by distance: {len(candidates)} readings."
-        if not all(learns(run_of(records, key, 32, 5, epochs=100)) for key in candidates):
+        if not all(finished(run_of(records, key, 32, 5)) for key in candidates):
             text += " The tie is not broken yet: K = 5 is not recorded for all of them."
         elif len(left) > 1:
             text += f" Still tied after K = 5: {'; '.join(map(describe_reading, left[1:]))}."
@@ -145,51 +133,35 @@ def describe_choice(records: list[Record]) -> str:
 
 def readings_table(records: list[Record]) -> pd.DataFrame:
     """One row per reading: the first epochs, the 100 epochs, and whether its times are possible on the paper's card."""
-    chosen = choose(records)
-    order = [*chosen, *(key for key in tied(records) if key not in chosen)]
-    rows = []
-    for key in sorted(readings(records), key=lambda key: order.index(key) if key in order else len(order)):
-        long, large, five = (run_of(records, key, m, K, epochs=100) for m, K in ((32, 1), (512, 1), (32, 5)))
-        rows.append(
-            {
-                "reading": describe_reading(key),
-                "first epochs, m = 32": _reached(
-                    run_of(records, key, 32, epochs=10) or run_of(records, key, 32, epochs=15)
-                ),
-                "m = 512": _reached(run_of(records, key, 512, epochs=10)),
-                "100 epochs, m = 32: best": _best(long),
-                "last ten": _last_ten(long),
-                "m = 512: end": _reached(large),
-                "distance": None if distance(long) is None else f"{distance(long):.1f}",
-                "m = 32, K = 5: best": _best(five),
-                **{f"share of the card, m = {m}": possible(key, m) for m in SECONDS},
-                "": "chosen" if key == (chosen or [None])[0] else "tied" if key in order else "",
-            }
-        )
-    return pd.DataFrame(rows).fillna("")
+    chosen, rows = choose(records), []
+    order = list(dict.fromkeys([*chosen, *tied(records)]))
+    for key in dict.fromkeys([*order, *readings(records)]):
+        first = run_of(records, key, 32, epochs=10) or run_of(records, key, 32, epochs=15)
+        long = run_of(records, key, 32)
+        rows.append({
+            "reading": describe_reading(key),
+            "first epochs, m = 32": _accuracy(first),
+            "m = 512": _accuracy(run_of(records, key, 512, epochs=10)),
+            "100 epochs, m = 32: best": _accuracy(long, best=True),
+            "last ten": f"{last_ten(long):.4f}" if finished(long) else "",
+            "m = 512: end": _accuracy(run_of(records, key, 512)),
+            "distance": f"{distance(long):.1f}" if finished(long) else "",
+            "m = 32, K = 5: best": _accuracy(run_of(records, key, 32, 5), best=True),
+            **{f"share of the card, m = {m}": possible(key, m) for m in SECONDS},
+            "": "chosen" if key in chosen[:1] else "tied" if key in order else "",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def _reached(run) -> str | None:
-    if run is None:
-        return None
-    if run.status == "diverged":
-        return f"not finite in epoch {len(run.history)}"
-    so_far = "" if run.status == "finished" else f" ({len(run.history)} of {run.cell.epochs} epochs)"
-    return f"{final_accuracy(run):.3f}{so_far}"
-
-
-def _best(run) -> str | None:
+def _accuracy(run, best=False) -> str:
+    """The final one; or the best, and the epochs near it."""
     if run is None or run.status == "diverged":
-        return _reached(run)
-    first, last = best_epochs(run)
-    so_far = "" if run.status == "finished" else f", {len(run.history)} of {run.cell.epochs} epochs"
-    return f"{best_accuracy(run):.4f} (epochs {first} to {last}{so_far})"
-
-
-def _last_ten(run) -> str | None:
-    if run is None or run.status != "finished":
-        return None
-    return f"{statistics.fmean(e['test_accuracy'] for e in run.history[-10:]):.4f}"
+        return f"not finite in epoch {len(run.history)}" if run else ""
+    near = epochs_near_best(run, UNIT_BEST)
+    notes = [f"epochs {near[0]} to {near[-1]}"] if best else []
+    notes += [] if finished(run) else [f"{len(run.history)} of {run.cell.epochs} epochs"]
+    accuracy = f"{best_accuracy(run):.4f}" if best else f"{final_accuracy(run):.3f}"
+    return accuracy + (f" ({', '.join(notes)})" if notes else "")
 
 
 def possible(key: tuple, m: int) -> str:
@@ -204,49 +176,30 @@ def winograd_flops(cell: Cell) -> float:
     """As flops_per_gradient, with each convolution of stride 1 and a kernel of 3 or 5 by Winograd's F(t x t, r x r),
     (t + r - 1)^2 products for a tile of t x t outputs, the best t with t + r - 1 <= 8; transforms not counted."""
     flops = float(flops_per_gradient(cell))
-    for c in convolutions(cell):
+    for c in (c for c in convolutions(cell) if c.stride == 1 and c.kernel <= 5):
         direct = (c.side_out * c.kernel) ** 2
-        tiles = {t: -(-c.side_out // t) for t in range(1, 10 - c.kernel)}
-        if c.stride == 1 and c.kernel <= 5:
-            best = min((n * (t + c.kernel - 1)) ** 2 for t, n in tiles.items())
-            flops -= 3 * 2 * c.inputs * c.outputs * max(0, direct - best)
+        best = min((math.ceil(c.side_out / t) * (t + c.kernel - 1)) ** 2 for t in range(1, 10 - c.kernel))
+        flops -= 3 * 2 * c.inputs * c.outputs * max(0, direct - best)
     return flops
 
 
 def draw_readings(records: list[Record]) -> Figure:
     """Test accuracy of K = 1 against epochs, m = 32 and 512, sum and mean: every reading a curve; the paper's best."""
     figure = Figure(figsize=(10, 7), dpi=100, layout="constrained")
-    axes = figure.subplots(2, 2, sharex=True, sharey=True)
-    for row, m in zip(axes, (32, 512)):
-        for ax, reduction in zip(row, ("mean", "sum")):
-            for key in readings(records):
-                run = run_of(records, key, m)
-                if run and run.cell.reduction == reduction:
-                    line = "-" if run.cell.stride == 4 and run.cell.hidden_layers == 0 else "--"
-                    draw_curve(
-                        ax,
-                        [run],
-                        "epoch",
-                        "test_accuracy",
-                        COLORS[run.cell.scaling],
-                        line if run.cell.stride == 4 else ":",
-                    )
-            if m == 32:
-                ax.plot(PAPER_EPOCH[1], PAPER_BEST[1], marker="*", ms=13, color="black", ls="")
-            draw_chance(ax, "test_accuracy")
-            ax.set_title(f"m = {m}, K = 1, {reduction} of the gradients")
-        row[0].set_ylabel("top-1 accuracy on the test set")
-    for ax in axes[1]:
-        ax.set_xlabel("epochs")
+    panels = [(m, reduction) for m in (32, 512) for reduction in ("mean", "sum")]
+    for ax, (m, reduction) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, panels):
+        for run in (run_of(records, key, m, epochs=None) for key in readings(records)):
+            if run and run.cell.reduction == reduction:
+                line = ":" if run.cell.stride == 1 else "--" if run.cell.hidden_layers else "-"
+                draw_curve(ax, [run], "epoch", "test_accuracy", COLORS[run.cell.scaling], line)
+        if m == 32:
+            ax.plot(PAPER_EPOCH[1], PAPER_BEST[1], marker="*", ms=13, color="black", ls="")
+        draw_chance(ax, "test_accuracy")
+        ax.set(title=f"m = {m}, K = 1, {reduction} of the gradients", xlabel="epochs")
+        ax.set_ylabel("top-1 accuracy on the test set")
+        ax.label_outer()
     lines = [Line2D([], [], color=color, label=f"inputs '{scaling}'") for scaling, color in COLORS.items()]
-    lines += [
-        Line2D([], [], color="black", ls=ls, label=text)
-        for ls, text in (
-            ("-", "stride 4, no hidden layer"),
-            ("--", "stride 4, one hidden layer"),
-            (":", "stride 1, one hidden layer"),
-        )
-    ]
+    lines += [Line2D([], [], color="black", ls=line, label=text) for line, text in LINES.items()]
     lines.append(Line2D([], [], color="black", marker="*", ls="", ms=10, label="the paper's best, K = 1"))
     figure.legend(handles=lines, loc="outside upper center", ncols=4, frameon=False, handlelength=3)
     explanation = "Circle: the best accuracy. Cross: not finite from there. Bar: unfinished. Grey: chance."

@@ -4,18 +4,15 @@ The page is one file. It loads nothing from elsewhere: pictures are data URIs, t
 """
 
 import base64
-import io
 import re
 from pathlib import Path
 
 import jinja2
-import matplotlib
 import mistune
 from markupsafe import Markup
 
 from persist.evidence.answers import answers
-from persist.evidence.curves import count, describe_hardware
-from persist.evidence.idea import draw_idea
+from persist.evidence.curves import commits, count, describe_hardware
 from persist.evidence.kinds import kind_of
 from persist.evidence.page import verdicts
 from persist.evidence.tables import markdown, summary
@@ -39,64 +36,55 @@ def write_report(root, folder) -> Path:
 
 def build(root) -> str:
     """The page, as HTML: the grids that have records, the paper's first."""
-    root, grids = Path(root), []
-    for path in sorted(root.glob("grids/*.yaml"), key=lambda path: (not path.stem.startswith("paper"), path.stem)):
-        grid = load_grid(path)
-        if records := find_records(grid.cells, [root / "results" / grid.name]):
-            grids.append(_section(root, grid, records))
+    root = Path(root)
+    results, paths = root / "results", sorted(root.glob("grids/*.yaml"))
+    grids = [load_grid(path) for path in sorted(paths, key=lambda path: not path.stem.startswith("paper"))]
+    found = [(grid, find_records(grid.cells, [results / grid.name])) for grid in grids]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(
-        idea=_picture("idea", _svg(draw_idea())),
-        grids=grids,
-        answers=_html(answers(root / "results", root / "grids")),
-        verdicts=_html(verdicts(root / "results", root / "grids")),
+        idea=_pictures(root / "figures", ["idea"]),
+        grids=[_section(root, grid, records) for grid, records in found if records],
+        answers=_html(answers(results, root / "grids")),
+        verdicts=_html(verdicts(results, root / "grids")),
     )
 
 
 def alt_text(svg: str) -> str:
     """What a picture of this project says in words: the texts that are in it, without the numbers at its axes."""
     texts = dict.fromkeys(text for text in COMMENT.findall(svg) if re.search(r"[^\W\d]{2}|=", text))
-    titles = [text for text in texts if re.match(r"Figure \d|m = ", text)]
-    sentences = dict.fromkeys([*titles, *texts])
+    sentences = sorted(texts, key=lambda text: not re.match(r"Figure \d|m = ", text))  # titles first
     return " ".join(text if text.endswith(".") else f"{text}." for text in sentences)
 
 
 def _section(root: Path, grid: Grid, records: list[Record]) -> dict:
-    """For the template: what a grid is (the comment in its file), how it ran, its pictures, as far as they are drawn,
-    and its table."""
+    """For the template: what a grid is (the comment in its file), how it ran, its pictures and its table."""
     lines = (root / "grids" / f"{grid.name}.yaml").read_text().splitlines()
-    comment = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
-    paths = [root / "figures" / grid.name / f"{name}.svg" for name in kind_of(grid).pictures(grid)]
+    hours = sum(record.history[-1]["wall_seconds"] for record in records) / 3600
+    unfinished = sum(record.status == "unfinished" for record in records)
+    ran = (
+        f"{len(records)} of {count(len(grid.cells), 'run')} recorded"
+        + (f", {unfinished} of them unfinished" if unfinished else "")
+        + f"; {hours:.2g} hours in all. {describe_hardware(records)}; commit {commits(records)}."
+    )
     return {
         "name": grid.name,
-        "comment": comment,
-        "ran": _how_it_ran(grid, records),
-        "pictures": [_picture(path.stem, path.read_text()) for path in paths if path.exists()],
+        "comment": " ".join(line.lstrip("# ") for line in lines if line.startswith("#")),
+        "ran": ran,
+        "pictures": _pictures(root / "figures" / grid.name, kind_of(grid).pictures(grid)),
         "table": _html(markdown(summary(records))),
     }
 
 
-def _how_it_ran(grid: Grid, records: list[Record]) -> str:
-    hours = sum(record.history[-1]["wall_seconds"] for record in records) / 3600
-    unfinished = sum(record.status == "unfinished" for record in records)
-    going = f", {unfinished} of them unfinished" if unfinished else ""
-    commits = sorted({(record.environment.get("git_commit") or "unknown")[:7] for record in records})
-    runs = f"{len(records)} of {count(len(grid.cells), 'run')} recorded{going}; {hours:.2g} hours in all"
-    return f"{runs}. {describe_hardware(records)}; commit {', '.join(commits)}."
-
-
-def _picture(name: str, svg: str) -> dict:
-    """For the template: the picture as a data URI, its words, the least width in pixels at which it can be read."""
-    uri = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-    points = float(re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)[1])
-    return {"name": name, "alt": alt_text(svg), "uri": uri, "width": round(LEGIBLE * points)}
-
-
-def _svg(figure) -> str:
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "report"}):  # no random ids
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+def _pictures(folder: Path, names) -> list[dict]:
+    """For the template, of the pictures that are drawn already: the least width in pixels at which each can be read,
+    its words, itself as a data URI."""
+    pictures = []
+    for name in (name for name in names if (folder / f"{name}.svg").exists()):
+        svg = (folder / f"{name}.svg").read_text()
+        uri = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+        points = float(re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)[1])
+        pictures.append({"name": name, "alt": alt_text(svg), "uri": uri, "width": round(LEGIBLE * points)})
+    return pictures
 
 
 def _html(text: str) -> Markup:

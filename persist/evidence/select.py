@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 
 from persist.cell import Cell
-from persist.record import Record
+from persist.record import COUNTERS, Record
 
 PAPER_K = (1, 2, 5)
 MEASURED = ("seconds", "train_loss", "test_loss", "test_accuracy")
@@ -36,9 +36,8 @@ def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]
 
 def varying(records: list[Record]) -> list[str]:
     """The fields of Cell, but for m, K, policy and seed, in which the records differ: what a table must tell."""
-    cells = [record.cell.as_dict() for record in records]
     fields = [name for name in Cell.fields() if name not in ("m", "K", "lr_policy", "seed")]
-    return [name for name in fields if len({cell[name] for cell in cells}) > 1]
+    return [name for name in fields if len({getattr(record.cell, name) for record in records}) > 1]
 
 
 def of_one_core(record: Record) -> bool:
@@ -71,18 +70,20 @@ def timed(curves: dict[object, list[Record]]) -> dict[object, list[Record]]:
 
 def mean_curve(runs: list[Record]) -> list[dict]:
     """The mean of the runs evaluation by evaluation, as far as all of them go; None where one of them is."""
-    counters = ("epoch", "iterations", "samples", "gradients")
 
-    def mean(values):
-        return None if any(value is None for value in values) else statistics.fmean(values)
+    def mean(entries, name):
+        values = [entry[name] for entry in entries]
+        return None if None in values else statistics.fmean(values)
 
     return [
-        {name: entries[0][name] for name in counters} | {name: mean([e[name] for e in entries]) for name in MEASURED}
+        {name: entries[0][name] for name in COUNTERS} | {name: mean(entries, name) for name in MEASURED}
         for entries in zip(*map(points, runs))
     ]
 
 
-def best(runs: list[Record]) -> dict | None:
-    """The point of the mean curve with the best test accuracy, the first of equals; None where none has an accuracy."""
-    found = [point for point in mean_curve(runs) if point["test_accuracy"] is not None]
-    return max(found, key=lambda point: point["test_accuracy"], default=None)
+def best(runs: list[Record], quantity: str = "test_accuracy") -> dict | None:
+    """The point of the mean curve with the highest test accuracy, or the lowest `test_loss`, the first of equals; None
+    where no point has one."""
+    found = [point for point in mean_curve(runs) if point[quantity] is not None]
+    sign = 1 if quantity == "test_loss" else -1
+    return min(found, key=lambda point: sign * point[quantity], default=None)

@@ -4,7 +4,9 @@ An example counts each time that it is evaluated for a gradient, K times for eac
 medians over rounds, in brackets the smallest and the largest; ratios are taken within a round.
 """
 
+import functools
 import json
+import statistics
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from persist.architecture import convolutions
 from persist.cell import Cell
 from persist.evidence.curves import SMALL, style
-from persist.evidence.tables import markdown
+from persist.evidence.tables import markdown, ranged
 
 SCHEMA = 2
 OTHERS = {"plain": "plain loop", "lightning": "Lightning", "monai": "MONAI's loader"}
@@ -31,14 +33,16 @@ PARTS = {  # of a step: the first whose text is in the name of a profiled operat
     "transforms": "mm",  # aten::mm and aten::addmm, but for those of the linear layer
 }
 PRODUCTS = {(2, 3): 3**2, (4, 5): 4 + 3 * (6**2 - 4) // 2}  # (side, kernel): the T of persist/convolution.py
+_spread = functools.partial(ranged, digits=2, middle=statistics.median)
 
 
 def load(folder="benchmarks/results") -> list[dict]:
     """The results in a folder, one per device. Raises ValueError, naming the file, for one of another version."""
-    results = [json.loads(p.read_bytes()) | {"name": p.stem} for p in sorted(Path(folder).glob("cpu-*.json"))]
-    for result in results:
-        if result.get("schema") != SCHEMA:
-            raise ValueError(f"{folder}/{result['name']}.json: schema must be {SCHEMA}, not {result.get('schema')!r}")
+    results = []
+    for path in sorted(Path(folder).glob("cpu-*.json")):
+        results.append(json.loads(path.read_bytes()) | {"name": path.stem})
+        if (schema := results[-1].get("schema")) != SCHEMA:
+            raise ValueError(f"{path}: schema must be {SCHEMA}, not {schema!r}")
     return results
 
 
@@ -55,23 +59,29 @@ def rates(samples: list[dict]) -> pd.DataFrame:
 
 def rate_table(result: dict) -> str:
     """Examples per second of the whole machine, and the targets."""
-    workers, rows = {(s["m"], s["K"]): s["workers"] for s in result["samples"] if s["arm"] == "plain"}, []
-    for (m, K), of in rates(result["samples"])["rate"].groupby(["m", "K"]):
-        row = {"m": m, "K": K, "workers of the first three": workers[m, K]}
-        row |= {label: f"{of[arm].median():,.0f}" for arm, label in (OTHERS | OURS).items()}
-        ratio = of["resident"] / of["plain"]
-        rows.append(row | {"`resident` / plain loop": _spread(ratio), "target": _target("resident", m, K, ratio)})
-    return markdown(pd.DataFrame(rows))
+    table = _compared(result, OTHERS | OURS, "resident", ["plain"], "`resident` / plain loop")
+    workers = {(s["m"], s["K"]): s["workers"] for s in result["samples"] if s["arm"] == "plain"}
+    table.insert(2, "workers of the first three", [workers[key] for key in zip(table["m"], table["K"])])
+    return markdown(table)
 
 
 def step_table(result: dict) -> str:
     """Examples per second of a run alone, by its convolutions; compared with the faster of PyTorch's."""
+    return markdown(_compared(result, STEPS, "alone", ["nchw", "channels_last"], "ratio").drop(columns="K"))
+
+
+def _compared(result, arms, ours, others, name) -> pd.DataFrame:
+    """A row per m and K with medians of the arms; `name`: ours over the fastest of the others, and its target."""
     rows = []
-    for (m, K), of in rates(result["samples"])["rate"][list(STEPS)].dropna().groupby(["m", "K"]):
-        ratio = of["alone"] / of[of.drop(columns="alone").median().idxmax()]
-        row = {"m": m} | {label: f"{of[arm].median():,.0f}" for arm, label in STEPS.items()}
-        rows.append(row | {"ratio": _spread(ratio), "target": _target("alone", m, K, ratio)})
-    return markdown(pd.DataFrame(rows))
+    for (m, K), of in rates(result["samples"])["rate"][list(arms)].dropna().groupby(["m", "K"]):
+        ratio = of[ours] / of[of[others].median().idxmax()]
+        row = {"m": m, "K": K} | {label: f"{of[arm].median():,.0f}" for arm, label in arms.items()}
+        row |= {name: _spread(ratio), "target": "-"}
+        if K == 1 and m in TARGETS[ours]:
+            least, aim = TARGETS[ours][m]
+            row["target"] = f"{least} (aim {aim}): {'met' if ratio.median() >= least else '**missed**'}"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def neighbour_table(result: dict) -> str:
@@ -109,17 +119,25 @@ def multiplications(ms=(32, 512)) -> pd.DataFrame:
 def how(result: dict) -> str:
     """On what, with what, how often, and what was checked."""
     where, plan, check = result["environment"], result["plan"], result["check"]
-    own = [run for sample in result["samples"] if sample["arm"] == "resident" for run in sample["runs"]]
-    busy = min(run["cpu_seconds"] / run["seconds"] for run in own)
+    runs = [run for sample in result["samples"] if sample["arm"] == "resident" for run in sample["runs"]]
+    busy = min(run["cpu_seconds"] / run["seconds"] for run in runs)
     apart = max(check["losses"].values()) - min(check["losses"].values())
-    commit = f"{str(where['git_commit'])[:7]}{' with changes' if where['git_modified'] else ''}"
     return (
-        f"{'**A trial: its numbers mean nothing.** ' if result['quick'] else ''}{_device(result)}, commit {commit}. "
+        f"{'**A trial: its numbers mean nothing.** ' if result['quick'] else ''}{_device(result)}, commit "
+        f"{str(where['git_commit'])[:7]}{' with changes' if where['git_modified'] else ''}. "
         f"{plan['rounds']} rounds with a sample of {plan['seconds']:g} seconds of everything. Each run of `resident` "
         f"had its core for at least {busy:.0%} of its time. All train the same: after {check['iterations']} iterations "
         f"on the same minibatches the loss, at first {check['first']:.4f}, is {check['losses']['plain']:.4f}, and "
         f"differs by at most {apart:.0e}."
     )
+
+
+def blocks(results: list[dict]) -> dict[str, str]:
+    """Name -> Markdown: what docs/speed.md says of the results."""
+    makers = dict(rates=rate_table, how=how, steps=step_table, profile=profile_table, neighbour=neighbour_table)
+    makers["picture"] = lambda result: f"![Examples per second](../figures/speed/{result['name']}.png)"
+    found = {name: "\n\n".join(map(make, results)) or "Not measured yet." for name, make in makers.items()}
+    return found | {"multiplications": markdown((multiplications() / 1e6).map("{:.2f}".format).reset_index())}
 
 
 def draw(result: dict) -> Figure:
@@ -142,28 +160,3 @@ def draw(result: dict) -> Figure:
 
 def _device(result) -> str:
     return "{device}, {cores} cores, torch {torch}".format(**result["environment"])
-
-
-def _spread(values) -> str:
-    middle, low, high = (f"{value:.2f}" for value in (values.median(), values.min(), values.max()))
-    return middle if low == high else f"{middle} ({low} to {high})"
-
-
-def _target(arm, m, K, ratio) -> str:
-    least, aim = TARGETS[arm].get(m, (None, None)) if K == 1 else (None, None)
-    return f"{least} (aim {aim}): {'met' if ratio.median() >= least else '**missed**'}" if least else "-"
-
-
-def _measured(make):
-    return lambda results: "\n\n".join(map(make, results)) or "Not measured yet."
-
-
-BLOCKS = {  # name of the marks in docs/speed.md -> what stands between them, of the results
-    "speed rates": _measured(rate_table),
-    "speed picture": _measured(lambda result: f"![Examples per second](../figures/speed/{result['name']}.png)"),
-    "speed how": _measured(how),
-    "speed steps": _measured(step_table),
-    "speed multiplications": lambda _: markdown((multiplications() / 1e6).map("{:.2f}".format).reset_index()),
-    "speed profile": _measured(profile_table),
-    "speed neighbour": _measured(neighbour_table),
-}

@@ -4,64 +4,54 @@ import statistics
 
 import pandas as pd
 
+from persist.evidence.curves import span
 from persist.evidence.select import best, by_cell, of_one_core, seconds, varying
 from persist.record import Record
 
 
 def summary(records: list[Record]) -> pd.DataFrame:
     """One row per configuration: best and final accuracy and what a run cost, means over its seeds."""
-    rows = []
+    rows, clock = [], "seconds of one core" if all(map(of_one_core, records)) else "seconds"
     for runs in by_cell(records):
         cell, lasts = runs[0].cell, [run.history[-1] for run in runs]
         tops = [best([run]) or {} for run in runs]
-        rows.append(
-            {
-                "m": cell.m,
-                "K": cell.K,
-                "learning rate": "µ" if cell.lr_policy == "constant" else "kµ",
-                **{field: getattr(cell, field) for field in varying(records)},
-                "seeds": len(runs),
-                "epochs": _epochs(runs),
-                "best test accuracy": _mean([top.get("test_accuracy") for top in tops], 4),
-                "at epoch": _mean([top.get("epoch") for top in tops], 1),
-                "final test accuracy": _mean([last["test_accuracy"] for last in lasts], 4),
-                "final test loss": _mean([last["test_loss"] for last in lasts], 3),
-                "iterations": f"{max(last['iterations'] for last in lasts):,}",
-                "gradients": f"{max(last['gradients'] for last in lasts):,}",
-                "seconds of one core" if all(map(of_one_core, records)) else "seconds": _mean(
-                    [seconds(run, run.history[-1]) for run in runs], 0
-                ),
-            }
-        )
+        rows.append({
+            "m": cell.m, "K": cell.K, "learning rate": "µ" if cell.lr_policy == "constant" else "kµ",
+            **{field: getattr(cell, field) for field in varying(records)},
+            "seeds": len(runs), "epochs": _epochs(runs),
+            "best test accuracy": ranged([top.get("test_accuracy") for top in tops], 4),
+            "at epoch": ranged([top.get("epoch") for top in tops], 1),
+            "final test accuracy": ranged([last["test_accuracy"] for last in lasts], 4),
+            "final test loss": ranged([last["test_loss"] for last in lasts], 3),
+            "iterations": f"{max(last['iterations'] for last in lasts):,}",
+            "gradients": f"{max(last['gradients'] for last in lasts):,}",
+            clock: ranged([seconds(run, run.history[-1]) for run in runs], 0),
+        })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def _epochs(runs) -> str:
-    done = sorted({run.history[-1]["epoch"] for run in runs})
-    text = "-".join(map(str, sorted({done[0], done[-1]})))
+    text = span([run.history[-1]["epoch"] for run in runs])
     if any(run.status == "unfinished" for run in runs):
         return f"{text} of {runs[0].cell.epochs}"
     lost = sum(run.status == "diverged" for run in runs)
-    return text if not lost else f"{text}: {lost} of {len(runs)} diverged"
+    return f"{text}: {lost} of {len(runs)} diverged" if lost else text
 
 
-def _mean(values, digits: int) -> str:
+def ranged(values, digits: int, middle=statistics.fmean) -> str:
     """The mean, and in brackets the smallest and the largest where they differ; a dash where one is missing."""
-    if None in values:
+    if None in list(values):
         return "-"
-    low, mean, high = (
-        f"{value:,.{digits}f}".removesuffix(".0") for value in (min(values), statistics.fmean(values), max(values))
-    )
-    return mean if low == high else f"{mean} ({low} to {high})"
+    numbers = (min(values), middle(values), max(values))
+    low, middle, high = (f"{number:,.{digits}f}".removesuffix(".0") for number in numbers)
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def markdown(table: pd.DataFrame) -> str:
     """The table as GitHub shows it: columns with numbers to the right."""
     if table.empty:
         return "Not recorded yet."
-    numeric = {name for name in table if all(str(value)[:1] in "-0123456789" for value in table[name])}
-    head = [
-        f"| {' | '.join(map(str, table))} |",
-        f"|{'|'.join(' ---: ' if name in numeric else ' --- ' for name in table)}|",
-    ]
-    return "\n".join(head + [f"| {' | '.join(map(str, row))} |" for row in table.itertuples(index=False)])
+    numeric = [all(str(value)[:1] in "-0123456789" for value in table[name]) for name in table]
+    rows = [list(table), *table.itertuples(index=False)]
+    head, *rest = (f"| {' | '.join(map(str, row))} |" for row in rows)
+    return "\n".join([head, f"|{'|'.join(' ---: ' if right else ' --- ' for right in numeric)}|", *rest])

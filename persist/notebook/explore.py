@@ -1,12 +1,17 @@
 """What notebooks/explore.ipynb shows: runs of one's own choice, trained and compared, by controls where somebody sees
 them, else by calls. The data set decides the rest: the setting of a grid, whose records lie behind one's own curves."""
 
+import contextlib
 import dataclasses
+import functools
+
+from IPython.display import HTML, display
 
 from persist.cell import Cell
+from persist.evidence.select import select
 from persist.grids import grid_path, load_grid, load_grid_records
-from persist.notebook.live import Run, cost_table, draw_runs
-from persist.notebook.progress import Progress, interactive
+from persist.notebook.live import cost_table, draw_runs
+from persist.notebook.progress import Stopped, interactive, progress_line
 from persist.record import Record
 
 GRIDS = {"digits": "preview", "cifar10": "paper"}  # data set -> the grid whose setting and records it comes with
@@ -14,72 +19,74 @@ CHOICE = ("m", "K", "lr_policy", "dataset", "lr", "epochs")  # what one chooses;
 
 
 class Explorer:
-    """Trains one run after another and keeps all of them in `runs`, for comparison with those of the same data set.
+    """Trains one run after another and keeps all of them in `runs`, by their numbers. `cell` is the one chosen now.
 
-    data_root, device: as in train(). choice: values of CHOICE for the first run. Grids and records are those of the
-    folder that one is in. Raises ValueError, naming what is wrong.
-    """
+    device: as in train(). choice: values of CHOICE for the first run. Grids and records are those of the folder that
+    one is in. Raises ValueError, naming what is wrong."""
 
-    def __init__(self, *, data_root=None, device=None, **choice):
-        self.data_root, self.device = data_root, device
-        self.runs: list[Run] = []
-        self.read = {}  # data set -> its grid, its records
-        self.cell = None
-        self.cell = self.choose(**choice)
+    def __init__(self, *, device=None, **choice):
+        self.device = device
+        self.runs: dict[int, Record] = {}  # unfinished: those that train or were stopped
+        self.grid = functools.cache(_read)
+        self.choice = dict(dataset="digits", m=256, K=1, lr_policy="constant")
+        self.choose(**choice)
 
     def choose(self, **choice) -> Cell:
-        """The cell of a choice. What it leaves out, or what is None, is that of the last one; with another data set, m,
-        K and the policy are, and the rate and the number of epochs are those of its grid."""
+        """The cell to train from now on. What the choice leaves out, or what is None, is that of the last one; where
+        nobody has chosen them for this data set, the rate and the number of epochs are those of its grid."""
         choice = {name: value for name, value in choice.items() if value is not None}
         if unknown := sorted(set(choice) - set(CHOICE)):
             raise ValueError(f"unknown choice {unknown[0]!r}: one chooses {', '.join(CHOICE)}")
-        last = dict(dataset="digits", m=256, K=1, lr_policy="constant")
-        if self.cell is not None:
-            same = choice.get("dataset", self.cell.dataset) == self.cell.dataset
-            last |= {name: getattr(self.cell, name) for name in (CHOICE if same else ("m", "K", "lr_policy"))}
+        last = dict(self.choice)
+        if choice.get("dataset", last["dataset"]) != last["dataset"]:
+            last = {name: last[name] for name in ("m", "K", "lr_policy")}
         choice = last | choice
-        if choice["dataset"] not in tuple(GRIDS):  # not `in GRIDS`, which raises TypeError for a list
-            raise ValueError(f"dataset must be one of {', '.join(map(repr, GRIDS))}, not {choice['dataset']!r}")
-        cells = self._grid(choice["dataset"])[0].cells
+        Cell(m=1, dataset=choice["dataset"])  # raises where there is no such data set
+        cells, _ = self.grid(choice["dataset"])
         setting = next((cell for cell in cells if cell.m == choice["m"]), cells[0])
-        return dataclasses.replace(setting, **choice)
+        self.cell, self.choice = dataclasses.replace(setting, **choice), choice
+        return self.cell
 
-    def shown(self) -> list[Run]:
+    def shown(self) -> dict[int, Record]:
         """The runs of the data set that is chosen now: curves of two data sets on the same axes would say nothing."""
-        return [run for run in self.runs if run.cell.dataset == self.cell.dataset]
+        return {number: run for number, run in [*self.runs.items()] if run.cell.dataset == self.cell.dataset}
 
-    def recorded(self, cell: Cell | None = None) -> list[Record]:
+    def recorded(self) -> list[Record]:
         """The recorded runs of the grid with the same m, policy (and K = 1, which both policies share) and seed."""
-        cell = cell or self.cell
-        found = [r for r in self._grid(cell.dataset)[1] if (r.cell.m, r.cell.seed) == (cell.m, cell.seed)]
-        return sorted((r for r in found if r.cell.K == 1 or r.cell.lr_policy == cell.lr_policy), key=lambda r: r.cell.K)
+        curves = select(self.grid(self.cell.dataset)[1], self.cell.m, self.cell.lr_policy)
+        return [record for runs in curves.values() for record in runs if record.cell.seed == self.cell.seed]
 
-    def train(self, **choice) -> Run:
-        """Train one more run, with its progress, and show it over the others at its end."""
-        run = self.new_run(self.choose(**choice))
-        progress = Progress(run.cell)
-        run.train(on_change=lambda: progress(run.history[-1]), data_root=self.data_root, device=self.device)
-        self.show()
-        return run
-
-    def new_run(self, cell: Cell) -> Run:
-        """A run of a cell that is chosen from now on, numbered and kept."""
-        self.cell = cell
-        self.runs.append(Run(max((run.number for run in self.runs), default=0) + 1, cell))
-        return self.runs[-1]
-
-    def show(self):
-        """Display all runs so far of the data set, over the recorded ones, and what each cost."""
-        from IPython.display import HTML, display
-
+    def train(self, **choice):
+        """Train one more run, with a line for each evaluation; then display all runs so far of the data set, over the
+        recorded ones, and what each cost."""
+        cell = self.choose(**choice)
+        self.watch(cell, on_epoch=lambda entry: print(progress_line(cell, entry), flush=True))
         display(draw_runs(self.shown(), self.recorded()))
         display(HTML(cost_table(self.shown(), self.recorded()).to_html(index=False, border=0)))
 
-    def _grid(self, dataset):
-        if dataset not in self.read:
-            grid = load_grid(grid_path(GRIDS[dataset]))
-            self.read[dataset] = grid, load_grid_records(grid, "results")[0]
-        return self.read[dataset]
+    def watch(self, cell: Cell, *, on_epoch, on_minibatch=None) -> Record:
+        """Train a cell with the callbacks of train(); from its first evaluation on the run is in `runs`. Where a
+        callback raises Stopped, the run ends and what is done stays."""
+        from persist.device import resolve_device
+        from persist.training import describe, train
+
+        number, device = max(self.runs, default=0) + 1, resolve_device(self.device)
+        run = Record(cell, [], describe(device, "", None), "unfinished")
+
+        def keep(entry):
+            run.history.append(entry)
+            self.runs[number] = run
+            on_epoch(entry)
+
+        with contextlib.suppress(Stopped):
+            run = self.runs[number] = train(cell, device=device, on_epoch=keep, on_minibatch=on_minibatch)
+        return run
+
+
+def _read(dataset) -> tuple[list[Cell], list[Record]]:
+    """The cells of its grid, and what is recorded of them."""
+    grid = load_grid(grid_path(GRIDS[dataset]))
+    return grid.cells, load_grid_records(grid, "results")[0]
 
 
 def explore(*, widgets: bool | None = None, **options) -> Explorer:
@@ -88,13 +95,11 @@ def explore(*, widgets: bool | None = None, **options) -> Explorer:
     if widgets not in (None, True, False):
         raise ValueError(f"widgets must be True, False, or None for 'unless this runs in batch', not {widgets!r}")
     if interactive() if widgets is None else widgets:
-        from IPython.display import display
-
         from persist.notebook.panel import Panel
 
-        panel = Panel(**options)
-        display(panel.widget)
-        return panel
-    explorer = Explorer(**options)
-    explorer.train()
+        explorer = Panel(**options)
+        display(explorer.widget)
+    else:
+        explorer = Explorer(**options)
+        explorer.train()
     return explorer

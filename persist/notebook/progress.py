@@ -9,6 +9,10 @@ from persist.cell import Cell
 from persist.record import load_records
 
 
+class Stopped(Exception):
+    """Raised by a callback of train(): somebody has seen enough of the run."""
+
+
 def interactive() -> bool:
     """Whether somebody sees what a notebook shows while it runs: engine and nbval set PERSIST_BATCH."""
     return "PERSIST_BATCH" not in os.environ and "get_ipython" in dir(builtins)
@@ -18,9 +22,8 @@ def progress_line(cell: Cell, entry: dict) -> str:
     """One line for a new entry of a run's history: the run, its epoch, what it has reached, the time left."""
     policy = "" if cell.lr_policy == "constant" else f" {cell.lr_policy}"
     epoch = entry["gradients"] / (cell.K * cell.examples)
-    loss, accuracy = (
-        "not finite" if entry[name] is None else f"{entry[name]:.4f}" for name in ("test_loss", "test_accuracy")
-    )
+    values = (entry["test_loss"], entry["test_accuracy"])
+    loss, accuracy = ("not finite" if value is None else f"{value:.4f}" for value in values)
     head = f"m={cell.m} K={cell.K}{policy}: epoch {epoch:.4g}/{cell.epochs}"
     return f"{head}, test loss {loss}, accuracy {accuracy}, {time_left(cell, entry)} left"
 

@@ -152,7 +152,7 @@ def test_explore_trains_stops_and_compares(notebook, project, screenshots):
     page.press("Stop")
     page.wait_for_status(r"stopped; \d+ of 30 epochs are kept")
     second = page.rows()[1]
-    assert second[:4] == ["2", "256", "1", rate] and re.fullmatch(r"\d+ of 30, stopped", second[4])
+    assert second[:4] == ["2", "256", "1", rate] and re.fullmatch(r"\d+ of 30", second[4])
     assert "run 1: m = 256, K = 5" in page.alt() and "run 2: m = 256, K = 1" in page.alt()
     page.page.locator(".widget-checkbox input").click()
     page.page.wait_for_function(

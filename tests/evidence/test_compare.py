@@ -8,14 +8,8 @@ import scipy.stats
 from helpers import make_record
 
 from persist import Cell
-from persist.evidence.compare import (
-    accuracy_gap,
-    best_accuracy,
-    epochs_near_best,
-    final_accuracy,
-    mean_accuracy,
-    prediction,
-)
+from persist.evidence import compare
+from persist.evidence.compare import accuracy_gap, best_accuracy, epochs_near_best, final_accuracy, mean_accuracy
 
 
 def runs(K, accuracies, m=32, **fields):
@@ -54,6 +48,7 @@ def test_only_seeds_that_both_have_are_paired():
     gap = accuracy_gap(best_accuracy, runs(5, {0: 0.9, 1: 0.6, 2: 0.7}), runs(1, {1: 0.5, 2: 0.5, 3: 0.1}))
     assert gap.mean == pytest.approx(0.15) and gap.seeds == 2
     assert accuracy_gap(best_accuracy, runs(5, {0: 0.9}), runs(1, {1: 0.5})) is None
+    assert accuracy_gap(best_accuracy, [], runs(1, {1: 0.5})) is None
 
 
 def test_how_a_gap_differs_from_another():
@@ -68,7 +63,7 @@ def test_a_prediction_pools_the_spread_of_seeds():
     """Against scipy: one new run predicted from three, with the variance pooled over three configurations."""
     groups = [[0.640, 0.652, 0.629], [0.60, 0.63], [0.41, 0.42, 0.45, 0.44], [0.7]]
     arms = [runs(K, dict(enumerate(group))) for K, group in enumerate(groups, start=1)]
-    gap, degrees = prediction(best_accuracy, arms[0], [run for arm in arms for run in arm], 0.63)
+    gap, degrees = compare.prediction(best_accuracy, arms[0], [run for arm in arms for run in arm], 0.63)
     pooled = sum((len(g) - 1) * np.var(g, ddof=1) for g in groups if len(g) > 1) / 6
     low, high = scipy.stats.t.interval(0.95, 6, loc=np.mean(groups[0]), scale=math.sqrt(pooled * (1 + 1 / 3)))
     assert degrees == 6 and gap.seeds == 3
@@ -77,11 +72,11 @@ def test_a_prediction_pools_the_spread_of_seeds():
 
 def test_a_prediction_is_never_surer_than_two_test_sets():
     one = runs(5, {0: 0.64})
-    gap, degrees = prediction(best_accuracy, one, one, 0.6445)
+    gap, degrees = compare.prediction(best_accuracy, one, one, 0.6445)
     assert degrees == 0 and gap.mean == pytest.approx(-0.0045)
     assert gap.margin == pytest.approx(2 * math.sqrt((0.64 * 0.36 + 0.6445 * 0.3555) / 10_000))
     alike = runs(5, {0: 0.64, 1: 0.64, 2: 0.64})
-    gap_of_three, degrees = prediction(best_accuracy, alike, alike, 0.6445)
+    gap_of_three, degrees = compare.prediction(best_accuracy, alike, alike, 0.6445)
     assert (gap_of_three.margin, degrees) == (pytest.approx(gap.margin), 2)
 
 
@@ -104,6 +99,7 @@ def test_the_epochs_near_the_best_are_within_one_standard_error():
     """0.00480 at 0.64 and 10 000 test images: 0.6353 is near, 0.6351 is not; a dip between does not matter."""
     accuracies = [0.6351, 0.6353, 0.5, 0.64, 0.6353, 0.6351]
     run = make_record(Cell(m=32, epochs=6), accuracy=lambda e: accuracies[e - 1])
-    assert epochs_near_best(run) == (2, 5)
+    assert epochs_near_best(run) == range(2, 6)
     few = make_record(Cell(m=32, epochs=6, test_size=100), accuracy=lambda e: accuracies[e - 1])
-    assert epochs_near_best(few) == (1, 6)
+    assert epochs_near_best(few) == range(1, 7)
+    assert epochs_near_best(run, within=0.001) == range(4, 5) and epochs_near_best(run, within=0.01) == range(1, 7)

@@ -127,15 +127,15 @@ def test_a_simulated_loader_obeys_its_model(slots, holds):
         timed(cell, *simulate(cell.width, cell.K, round(cell.examples / 512) * 512, slots)) for cell in cells()
     ]
     table = compare(runs(simulated))
-    assert abs(measure(runs(simulated)).L - L) < 0.02 * L
+    assert abs(measure(runs(simulated))[1] - L) < 0.02 * L
     assert errors(table)[holds].abs().max() < 0.03
     assert errors(table).abs().mean().idxmin() == holds
 
 
 def test_the_first_epoch_warms_up_and_is_left_out():
-    record = timed(Cell(m=512, epochs=2), 2.0, 1.0, warm_up=5.0)
-    assert loading.epoch_seconds(record, "train_seconds") == pytest.approx(2)
-    assert loading.epoch_seconds(timed(Cell(m=512, epochs=1), 2.0, 1.0), "train_seconds") == 2
+    base = dict(m=512, pipeline="loader")
+    found = runs([timed(Cell(**base, epochs=2), 2.0, 1.0, warm_up=5.0), timed(Cell(**base, epochs=1), 3.0, 1.0)])
+    assert found[["seconds", "busy"]].to_numpy().tolist() == [[2, 1], [3, 1]]
     assert ratios(records("max", warm_up=3.0)) == pytest.approx(ratios(records("max")))
 
 
@@ -177,7 +177,7 @@ def test_a_network_that_is_never_faster_than_the_loader_cannot_measure_it(monkey
 def test_in_memory_every_use_costs_its_time():
     resident = [Cell(m=512, K=K, epochs=3, width=0.25) for K in (1, 2, 5)]
     in_memory = [timed(cell, 99.0, 0.5 + 2.0 * cell.K, pinned=(1,)) for cell in resident]
-    assert loading.in_memory([*records(), *in_memory]) == pytest.approx({2: 4.5 / 2.5, 5: 10.5 / 2.5})
+    # 0.5 + 2 K seconds: 4.5 and 10.5 over 2.5
     assert "time(K)/time(1) is 1.80 with K = 2 and 4.20 with K = 5." in loading.when([*records(), *in_memory])
     assert "time(K)/time(1) is not recorded yet." in loading.when(records())
 
@@ -192,16 +192,8 @@ def test_the_paragraph_says_the_numbers():
 def test_the_grid_measures_all_that_the_page_shows(project):
     """Its configurations, with made-up times, leave nothing "not recorded", and it names what makes a reading."""
     text = (project / "grids/loading.yaml").read_text()
-    for field in (
-        "stride",
-        "padding",
-        "hidden_layers",
-        "reduction",
-        "scaling",
-        "drop_last",
-        "nesterov",
-        "momentum_form",
-    ):
+    reading = "stride padding hidden_layers reduction scaling drop_last nesterov momentum_form"
+    for field in reading.split():
         assert re.search(rf"\b{field}: ", text), field
     made_up, grid = [], load_grid(project / "grids/loading.yaml")
     for cell in grid.cells:
@@ -243,7 +235,7 @@ def test_the_picture_shows_what_was_measured_and_both_models(tmp_path):
     for ax, K in zip(loading.draw_loading(records("max"), loading.load_monai(monai)).axes, (2, 5), strict=True):
         lines = drawn(ax)
         for table, label in ((ours, "measured, m = 512"), (theirs, "behind MONAI's loader, m = 512")):
-            expected = table[table["K"] == K][["C/L", "ratio"]].to_numpy()
+            expected = table[table["K"] == K][["C/L", loading.RATIO]].to_numpy()
             np.testing.assert_allclose(lines[label], expected)
         for law, label in loading.MODELS.values():
             c, ratio = lines[label].T
@@ -288,7 +280,7 @@ def test_the_benchmark_measures_what_the_page_reads(benchmark, tmp_path):
     ]
     assert all(len(row["seconds"]) == 1 for row in rows)  # of two epochs the first warms up
     assert ((monai["busy"] > 0) & (monai["busy"] < monai["seconds"])).all()
-    assert loading.alone(monai).startswith("monai, m = 16, 32 images: ")
+    assert loading.blocks([], monai)["alone"].startswith("monai, m = 16, 32 images: ")
 
 
 def test_the_notebook_draws_the_records(project, tmp_path):

@@ -5,7 +5,7 @@ from helpers import make_record
 
 from persist import Cell
 from persist.evidence import readings
-from persist.evidence.readings import choose, describe_choice, distance, in_the_race, reading, tied
+from persist.evidence.readings import choose, describe_choice, distance, in_the_race, tied
 
 A = {"reduction": "mean", "scaling": "channel"}
 B = {"reduction": "sum", "scaling": "unit"}
@@ -23,6 +23,12 @@ def run(fields, m=32, K=1, best=0.6364, at=80, end=0.60, width=3, **more):
     return make_record(Cell(m=m, K=K, **fields), accuracy=accuracy, **more)
 
 
+def key(fields):
+    """The reading of a run."""
+    [only] = readings.readings([make_record(Cell(m=32, **fields))])
+    return only
+
+
 def trains(fields, accuracy=0.5):
     return make_record(Cell(m=512, **fields), accuracy=lambda e: accuracy)
 
@@ -34,11 +40,11 @@ def test_the_distance_by_hand():
     assert distance(run(A, best=0.6364 + 2 * 0.0068, end=0.56)) == pytest.approx(4)
 
 
-def test_only_finished_runs_of_100_epochs_have_a_distance():
-    assert distance(None) is None
-    assert distance(run(A, diverged_at=50)) is None
-    assert distance(run(A, stopped_at=99)) is None
-    assert distance(make_record(Cell(m=32, epochs=10, **A))) is None
+@pytest.mark.parametrize(
+    "small", [run(A, diverged_at=50), run(A, stopped_at=99), make_record(Cell(m=32, epochs=10, **A))]
+)
+def test_only_finished_runs_of_100_epochs_are_candidates(small):
+    assert tied([small, trains(A)]) == []
 
 
 def start(fields, best=0.5, **more):
@@ -60,11 +66,7 @@ def start(fields, best=0.5, **more):
 )
 def test_who_stays_in_the_race(small, large, expected):
     records = [record for record in (small, large) if record]
-    assert in_the_race(records, reading(small.cell)) is expected
-
-
-def key(fields):
-    return reading(Cell(m=32, **fields))
+    assert in_the_race(records, key(A)) is expected
 
 
 def test_the_nearest_among_those_with_which_m_512_trains():
@@ -84,6 +86,7 @@ def test_a_tie_waits_for_K_5_and_says_so():
     records = [run(A), trains(A), run(B, best=0.63), trains(B), run(A, K=5, at=30)]
     assert choose(records) == [key(A), key(B)] and "tie is not broken yet" in describe_choice(records)
     assert "not broken" not in describe_choice([*records, run(B, K=5, at=30)])
+    assert "not broken" not in describe_choice([*records, run(B, K=5, at=30, end=0.1)]), "finished, at chance"
 
 
 TIE = [run(A), trains(A), run(B, best=0.63), trains(B)]
@@ -110,14 +113,6 @@ def test_how_a_tie_is_broken(of_A, of_B, expected):
 def test_still_tied_both_are_named():
     records = [run(A), trains(A), run(C, best=0.63), trains(C), run(A, K=5, at=30), run(C, K=5, at=30)]
     assert choose(records) == [key(A), key(C)] and "Still tied after K = 5" in describe_choice(records)
-
-
-def test_the_range_of_the_best_epochs():
-    assert readings.best_epochs(run(A, at=80, width=5)) == (78, 82)
-    record = make_record(Cell(m=32, epochs=4, **A), accuracy=[None, 0.6, 0.61, 0.6031, 0.6033].__getitem__)
-    assert readings.best_epochs(record) == (2, 4), (
-        "0.6031 is more than one unit below 0.61, but between two that are not"
-    )
 
 
 def test_the_shares_of_the_card_by_hand():

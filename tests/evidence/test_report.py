@@ -12,8 +12,9 @@ from helpers import make_record
 
 from persist import load_grid
 from persist.evidence.claims import CLAIMS
-from persist.evidence.curves import save_all
+from persist.evidence.curves import save, save_all
 from persist.evidence.figures import draw_all
+from persist.evidence.idea import draw_idea
 from persist.evidence.report import alt_text, build, write_report
 from persist.record import RecordError
 
@@ -25,7 +26,8 @@ cells: [{m: [32, 512], K: [1, 5]}]
 
 @pytest.fixture
 def empty(project, tmp_path):
-    """A project of the paper's grids, of which nothing is recorded."""
+    """A project of the paper's grids, of which nothing is recorded, and the picture of the idea."""
+    save(draw_idea(), tmp_path / "figures", "idea")
     (tmp_path / "grids").mkdir()
     for name in ("paper", "paper-seeds", "loading"):
         shutil.copy(project / "grids" / f"{name}.yaml", tmp_path / "grids")
@@ -108,7 +110,8 @@ def test_without_records_it_says_so(empty):
 
 
 def test_it_is_one_file_made_without_torch_and_the_same_for_the_same_records(root, tmp_path):
-    code = f"""import sys; from persist.evidence.report import write_report
+    code = f"""import sys; from persist.evidence.idea import draw_idea
+from persist.evidence.report import write_report
 print(write_report({str(root)!r}, {str(tmp_path / "report")!r})); assert "torch" not in sys.modules"""
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == str(tmp_path / "report/index.html")

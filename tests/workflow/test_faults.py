@@ -93,16 +93,14 @@ def test_a_checkpoint_that_no_longer_fits_leaves_the_last_one_whole(tmp_path):
 def test_a_record_that_the_disk_cannot_hold_is_an_error_that_says_so_and_the_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PERSIST_CHECKPOINT_EVERY", "0")
 
-    class Filling(runner.Progress):
-        def __call__(self, entry):
-            super().__call__(entry)
-            if entry["epoch"] == 3:
-                fill(tmp_path, leave=0)
+    def filling(cell, entry):
+        if entry["epoch"] == 3:
+            fill(tmp_path, leave=0)
 
     with small_disk(tmp_path, 2**23):
         results, unfinished = tmp_path / "runs/mine", [f"runs/mine/unfinished/{SMALL.name}.{s}" for s in ("json", "pt")]
         with monkeypatch.context() as patch:
-            patch.setattr(runner, "Progress", Filling)
+            patch.setattr(runner, "progress_line", filling)
             with pytest.raises(OSError) as error:
                 train_or_load(SMALL, results)
         for part in (
