@@ -31,7 +31,7 @@ CELLS = {cell.name: cell for cell in GRID.cells}
 PRIORITY = {name: len(CELLS) - place for place, name in enumerate(CELLS)}  # the grid has first what matters most
 # A kernel must not outlive an engine that is killed. setpriv is Linux's; elsewhere one has to look after that oneself.
 GUARD = "setpriv --pdeathsig TERM" if shutil.which("setpriv") else ""
-# glibc: memory that an iteration frees is kept for the next one, not given back and paged in anew (some 5 % at m = 32)
+# glibc: memory that an iteration frees is kept for the next one, not given back and paged in anew
 MEMORY = "MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296"
 PAPERMILL = f"PERSIST_BATCH=1 {MEMORY} exec {GUARD} papermill"
 QUIET = "--log-level ERROR --no-progress-bar"

