@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,8 +18,9 @@ def make_workshop(project, folder):
     """A folder in which the project's Makefile runs."""
     for name in ("Makefile", "Snakefile", "notebooks", "profiles", "pyproject.toml"):
         (folder / name).symlink_to(project / name)
-    for name in ("grids", "tmp"):
-        (folder / name).mkdir()
+    (folder / "grids").mkdir()
+    # a short path: a DataLoader's worker opens a socket in it, and waits for ever where the name has over 107 letters
+    (folder / "tmp").symlink_to(tempfile.mkdtemp(prefix="p"))
     for path in (project / "grids").glob("*.yaml"):
         (folder / "grids" / path.name).write_text(path.read_text())
     return folder
@@ -39,7 +41,7 @@ def command(grid, *arguments):
 def environment(folder, **more):
     """Temporary files in a folder of its own, the locks of cores too: the reader's runs may hold all."""
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "TMPDIR": str(folder / "tmp"), **more}
+    return {**os.environ, "PATH": path, "TMPDIR": os.path.realpath(folder / "tmp"), **more}
 
 
 def start(folder, command, **more):
