@@ -85,9 +85,13 @@ rule read:
         read(GRID, "runs", f"{RUNS}/read.ipynb", RUNS)
 
 
+PUBLISHED = [picture for grid in RECORDED.values() for picture in pictures(grid, f"figures/{grid.name}")]
+
+
 rule publish:
     input:
         "report/index.html",
+        PUBLISHED,  # Snakemake does not miss what only the report needs
 
 
 for grid in RECORDED.values():
@@ -103,6 +107,8 @@ for grid in RECORDED.values():
             kind_of(grid).notebook,
         output:
             pictures(grid, f"figures/{grid.name}"),
+        log:
+            f"runs/published/{grid.name}.ipynb",
         params:
             # evaluated here: a shell line is when the rule runs, with the last grid of the loop
             command=read(grid, "results", f"runs/published/{grid.name}.ipynb", f"figures/{grid.name}"),
@@ -152,7 +158,7 @@ rule report:
         "runs/published/pages",
         "runs/published/speed",
         "figures/idea.png",
-        [picture for grid in RECORDED.values() for picture in pictures(grid, f"figures/{grid.name}")],
+        PUBLISHED,
     output:
         "report/index.html",
     shell:

@@ -127,14 +127,33 @@ def test_a_tied_reading_that_diverges_with_K_5_is_out():
     assert choose(both) == [key(A)] and "not broken" not in describe_choice(both)
 
 
-def test_nothing_is_called_chosen_while_a_reading_in_the_race_has_not_ended():
+def test_nothing_is_called_chosen_while_another_reading_may_be_nearest_or_tied():
     race = [start(B), make_record(Cell(m=512, epochs=10, **B))]
     records = [run(A), trains(A), *race]
-    for more in ([], [run(B, stopped_at=50), trains(B)], [run(B, best=0.5)]):
+    for more in ([], [run(B, stopped_at=50), trains(B)], [run(B)]):
         text = describe_choice([*records, *more])
         assert text.startswith("Nearest so far: ") and text.endswith("Still to be run for 100 epochs: 1 reading.")
         assert readings.readings_table([*records, *more]).iloc[0][""] == "nearest so far"
     assert describe_choice([*records, run(B, best=0.5), trains(B)]).startswith("Chosen: ")
+
+
+@pytest.mark.parametrize(
+    "more, decided",
+    [
+        ([make_record(Cell(m=512, **B), accuracy=lambda e: 0.19)], True),
+        ([make_record(Cell(m=512, **B), accuracy=lambda e: 0.19, stopped_at=99)], False),
+        ([make_record(Cell(m=512, **B), diverged_at=2)], True),
+        ([run(B, diverged_at=2)], True),
+        # the best accuracy can only rise: further and further above the paper's, but not so below it
+        ([run(B, best=0.6364 + 2.01 * 0.0068, at=40, stopped_at=50)], True),
+        ([run(B, best=0.6364 + 1.99 * 0.0068, at=40, stopped_at=50)], False),
+        ([run(B, best=0.5, at=40, stopped_at=50)], False),
+    ],
+)
+def test_what_can_no_longer_be_nearest_or_tied_need_not_train_on(more, decided):
+    records = [run(A), trains(A), start(B), make_record(Cell(m=512, epochs=10, **B)), *more]
+    assert (readings.waiting(records) == []) is decided
+    assert choose(records) == [key(A)]
 
 
 def test_the_shares_of_the_card_by_hand():
