@@ -27,6 +27,7 @@ def environment(*, device: str | None, data_sha256: str, **more) -> dict:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_modified": _git("status", "--porcelain", "--", "persist", "notebooks/cell.ipynb"),  # empty: as committed
         "code": CODE,
+        "preloaded": [Path(library).name for library in os.environ.get("LD_PRELOAD", "").split(":") if library],
         "data_sha256": data_sha256,
         **more,
     }
