@@ -7,7 +7,7 @@ from persist.evidence import payoff, readings
 from persist.evidence.claims import above
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
-from persist.evidence.select import seconds, select
+from persist.evidence.select import machine, seconds, select
 from persist.grids import find_records, load_grid
 from persist.record import Record
 
@@ -64,11 +64,17 @@ def _per_epoch(arms) -> tuple[str, str]:
 
 
 def _in_time(arms) -> tuple[str, str]:
-    spent = {m: [seconds(runs[K][0], runs[K][0].history[-1]) for K in (1, 5)] for m, runs in arms.items()}
-    ratios = "; ".join(f"m = {m}: {five / one:.2f}" for m, (one, five) in spent.items())
+    pairs = {m: [(a, b) for a in runs[5] for b in runs[1] if machine(a) == machine(b)] for m, runs in arms.items()}
+    found = [
+        f"m = {m}: {statistics.fmean(seconds(a, a.history[-1]) / seconds(b, b.history[-1]) for a, b in both):.2f}"
+        for m, both in pairs.items()
+        if both
+    ]
+    if not found:
+        return NOT_YET
     return (
         "With the data in memory K uses cost K times one; only a slow loader hides them ([time](docs/time.md)).",
-        f"seconds of a run, K = 5 over K = 1: {ratios}",
+        f"seconds of a run, K = 5 over K = 1, on one machine: {'; '.join(found)}",
     )
 
 

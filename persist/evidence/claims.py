@@ -18,7 +18,7 @@ import pandas as pd
 from persist.cell import Cell
 from persist.evidence import compare
 from persist.evidence.compare import Gap, accuracy_gap, best_accuracy, mean_accuracy
-from persist.evidence.select import best, seconds
+from persist.evidence.select import best, machine, seconds
 from persist.evidence.tables import markdown
 from persist.grids import load_grid, load_grid_records
 from persist.record import Record
@@ -86,8 +86,8 @@ class Runs:
         return [[run for run in arm if run.cell.seed in seeds] for arm in arms]
 
     def in_memory(self, m: int, K: int) -> float:
-        """The cost of an epoch as measured here, on the same hardware, with the same threads, torch and code."""
-        where = lambda run: [run.environment.get(fact) for fact in ("device", "threads", "torch", "code")]  # noqa: E731
+        """The cost of an epoch as measured here, on the same machine with the same code."""
+        where = lambda run: (machine(run), run.environment.get("code"))  # noqa: E731
         pairs = [(a, b) for a, b in zip(*self.arms((m, K), (m, 1))) if where(a) == where(b)]
         if not pairs:
             raise Decided(None, f"no seed has {_name(m, K)} and K = 1 on one machine with the same code")

@@ -92,6 +92,8 @@ def _draw(title: str, curves: dict[int, list[Record]], paper: bool = False) -> F
     mean = " of the mean of the runs" if max(map(len, curves.values())) > 1 else ""
     circle = f"Circle: the best test accuracy over the epochs{mean}, chosen on the images it is shown for. "
     explanation = [circle + "Dotted: training loss. Grey: chance. Seconds without evaluation."]
+    if elsewhere := [f"K = {K}" for K, of_K in curves.items() if of_K and not comparable[K]]:
+        explanation.append(f"Not against seconds: {', '.join(elsewhere)}, trained on another machine.")
     if paper:
         quoted = "Star: the best that the paper quotes. The paper's seconds for an epoch: 7 (K = 1), 20 (K = 5); "
         explanation.append(quoted + "for K = 2, which it does not quote, 8 to 10.25 (two curves).")

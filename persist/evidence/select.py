@@ -56,13 +56,16 @@ def points(record: Record) -> list[dict]:
     return [{**entry, "seconds": seconds(record, entry)} for entry in record.history]
 
 
+def machine(record: Record) -> tuple:
+    """What its seconds depend on: those of two runs can be compared where it is equal."""
+    where = record.environment
+    libraries = tuple(where.get("preloaded", ()))
+    return where["device"], where["threads"], where["torch"], libraries, of_one_core(record)
+
+
 def timed(curves: dict[object, list[Record]]) -> dict[object, list[Record]]:
-    """The same curves with those runs alone whose seconds can be compared: of one kind of device, as many threads and
-    the same torch. Of several devices the one with the most curves."""
-
-    def machine(run):
-        return run.environment["device"], run.environment["threads"], run.environment["torch"], of_one_core(run)
-
+    """The same curves with those runs alone whose seconds can be compared; of several machines the one with the most
+    curves."""
     machines = sorted({machine(run) for runs in curves.values() for run in runs})
     found = [{key: [run for run in runs if machine(run) == one] for key, runs in curves.items()} for one in machines]
     return max(found, key=lambda found: (sum(map(bool, found.values())), sum(map(len, found.values()))), default=curves)

@@ -76,6 +76,16 @@ def test_only_seconds_of_one_kind_of_machine_are_drawn_together():
     other = dataclasses.replace(make_record(Cell(m=32, K=5, epochs=2)), environment={**fast.environment, "device": "B"})
     third = make_record(Cell(m=32, K=2, epochs=2))
     assert select.timed({1: [fast], 2: [third], 5: [other]}) == {1: [fast], 2: [third], 5: []}
+    caption = draw_figure(1, [fast, third, other])._supxlabel.get_text()
+    assert "Not against seconds: K = 5, trained on another machine." in " ".join(caption.split())
+
+
+def test_a_library_loaded_first_makes_another_machine():
+    """One of them doubles the speed of MKL on some processors."""
+    plain = make_record(Cell(m=32, epochs=2))
+    preloaded = dataclasses.replace(plain, environment={**plain.environment, "preloaded": ["fast.so"]})
+    assert select.machine(plain) != select.machine(preloaded)
+    assert select.machine(plain) == select.machine(make_record(Cell(m=32, K=5, epochs=2)))
 
 
 def test_the_mean_curve_goes_as_far_as_all_runs_do():

@@ -54,8 +54,9 @@ def test_how_much_is_recorded(folder):
     assert answers.recorded("results") == "- `paper`: 1 of 2 runs; unfinished: 3 of 4 epochs"
 
 
-def record(K, accuracy):
+def record(K, accuracy, **environment):
     made = make_record(Cell(m=512, K=K, epochs=4), accuracy=lambda e: accuracy)
+    made.environment.update(environment)
     made.save(f"results/paper/{made.cell.name}.json")
 
 
@@ -68,6 +69,15 @@ def test_whether_a_larger_K_is_ahead_per_epoch(folder, five, answer):
     record(5, five)
     row = answers.answers("results").splitlines()[2]
     assert f"| {answer} |" in row and "n = 1" in row
+
+
+@pytest.mark.parametrize(
+    "device, evidence", [("Some GPU", "on one machine: m = 512: 5.00 |"), ("Another", "recorded yet")]
+)
+def test_times_of_two_machines_are_not_compared(folder, device, evidence):
+    record(1, 0.5)
+    record(5, 0.6, device=device)
+    assert evidence in answers.answers("results").splitlines()[3]
 
 
 def test_an_unfinished_run_answers_nothing(folder):
