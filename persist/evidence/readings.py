@@ -160,25 +160,44 @@ def least(run: Record) -> float:
 
 
 def readings_table(records: list[Record]) -> pd.DataFrame:
-    """One row per reading: the first epochs, the 100 epochs, and whether its times are possible on the paper's card."""
-    chosen, rows, first_word = choose(records), [], "nearest so far" if waiting(records) else "chosen"
-    order = list(dict.fromkeys([*chosen, *tied(records)]))
-    for key in dict.fromkeys([*order, *readings(records)]):
+    """One row per reading, the chosen one first: the first epochs, the 100 epochs, what became of it, and whether its
+    times are possible on the paper's card."""
+    rows, order = [], [*choose(records), *tied(records), *readings(records)]
+    for key in dict.fromkeys(order):
+        stride, padding, hidden_layers, reduction, scaling, drop_last, nesterov = key
         first = run_of(records, key, 32, epochs=10) or run_of(records, key, 32, epochs=15)
-        long = run_of(records, key, 32)
+        long, again = run_of(records, key, 32), run_of(records, key, 32, 5)
         rows.append({
-            "reading": describe_reading(key),
-            "first epochs, m = 32": _accuracy(first),
+            "gradients": reduction + nesterov * ", Nesterov", "inputs": scaling, "hidden layers": hidden_layers,
+            "first convolution": f"stride {stride}" + (padding != "same") * f", '{padding}'",
+            "10 epochs: m = 32": _accuracy(first) + (first.cell.epochs > 10) * " (15 epochs)" if first else "",
             "m = 512": _accuracy(run_of(records, key, 512, epochs=10)),
-            "100 epochs, m = 32: best": _accuracy(long, best=True),
+            "100 epochs: m = 32, best": _accuracy(long, best=True),
             "last ten": f"{last_ten(long):.4f}" if finished(long) else "",
-            "m = 512: end": _accuracy(run_of(records, key, 512)),
+            "m = 512, end": _accuracy(run_of(records, key, 512)),
             "distance": ("" if finished(long) else "at least ") + f"{least(long):.1f}" if long else "",
-            "m = 32, K = 5: best": _accuracy(run_of(records, key, 32, 5), best=True),
-            **{f"share of the card, m = {m}": possible(key, m) for m in SECONDS},
-            "": first_word if key in chosen[:1] else "tied" if key in order else "",
+            **({"m = 32, K = 5: best": _accuracy(again, best=True)} if len(tied(records)) > 1 else {}),
+            "outcome": outcome(records, key),
+            **{f"card, m = {m}": possible(key, m) for m in SECONDS},
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def outcome(records: list[Record], key: tuple) -> str:
+    """What the rule says of a reading so far, in words."""
+    race, large, open_ones = in_the_race(records, key), run_of(records, key, 512), waiting(records)
+    runs = [run_of(records, key, m, epochs=epochs) for m in (32, 512) for epochs in (10, 100)]
+    if key in tied(records):
+        return "tied" if key not in choose(records)[:1] else "nearest so far" if open_ones else "chosen"
+    if any(run and run.status == "diverged" for run in runs):
+        return "out: a loss not finite"
+    if race is False:
+        return f"out: above {TOO_GOOD} in 10 epochs"
+    if not race:
+        return "not run for 100 epochs"
+    if key in open_ones:
+        return "not decided yet"
+    return "out: m = 512 does not learn" if finished(large) and final_accuracy(large) < LEARNS else "too far"
 
 
 def _accuracy(run, best=False) -> str:

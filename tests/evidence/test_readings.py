@@ -133,7 +133,7 @@ def test_nothing_is_called_chosen_while_another_reading_may_be_nearest_or_tied()
     for more in ([], [run(B, stopped_at=50), trains(B)], [run(B)]):
         text = describe_choice([*records, *more])
         assert text.startswith("Nearest so far: ") and text.endswith("Still to be run for 100 epochs: 1 reading.")
-        assert readings.readings_table([*records, *more]).iloc[0][""] == "nearest so far"
+        assert readings.readings_table([*records, *more]).iloc[0]["outcome"] == "nearest so far"
     assert describe_choice([*records, run(B, best=0.5), trains(B)]).startswith("Chosen: ")
 
 
@@ -153,6 +153,9 @@ def test_nothing_is_called_chosen_while_another_reading_may_be_nearest_or_tied()
 def test_what_can_no_longer_be_nearest_or_tied_need_not_train_on(more, decided):
     records = [run(A), trains(A), start(B), make_record(Cell(m=512, epochs=10, **B)), *more]
     assert (readings.waiting(records) == []) is decided
+    word = readings.outcome(records, key(B))
+    assert (word in ("too far", "out: m = 512 does not learn", "out: a loss not finite")) is decided
+    assert (word == "not decided yet") is not decided
     assert choose(records) == [key(A)]
 
 
@@ -170,7 +173,7 @@ def test_the_shares_of_the_card_by_hand():
 def test_table_and_picture_have_every_reading_and_its_state():
     records = [run(A), trains(A), run(B, stopped_at=37), start(C, diverged_at=3)]
     table = readings.readings_table(records)
-    assert len(table) == 3 and table.iloc[0][""] == "chosen"
+    assert list(table["outcome"]) == ["chosen", "not run for 100 epochs", "out: a loss not finite"]
     text = table.to_string()
     assert "37 of 100 epochs" in text and "not finite in epoch 3" in text
     figure = readings.draw_readings(records)
