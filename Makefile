@@ -1,5 +1,5 @@
 # The commands of the README; what they need is set up on first use, in .venv.
-#   make reproduce [GRID=preview]   train a grid and draw its figures into runs/<grid>/ (PROFILE=slurm: on a cluster; ARGS=...: for Snakemake)
+#   make reproduce [GRID=...]       train a grid (default: preview, with a GPU paper) and draw its figures into runs/<grid>/ (PROFILE=slurm: on a cluster; ARGS=...: for Snakemake)
 #   make record [GRID=...]          keep what was trained: runs/<grid>/ -> results/<grid>/ (FROM=...: another folder than runs; REPLACE=1)
 #   make publish                    redraw figures, tables, verdicts, docs, README and report from results/, without training or torch
 #   make report                     one page to read from results/ and figures/: report/index.html

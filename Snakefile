@@ -85,6 +85,7 @@ rule read:
         read(GRID, "runs", f"{RUNS}/read.ipynb", RUNS)
 
 
+EVIDENCE = sorted(Path("persist/evidence").glob("*.py"))  # what draws and fills in
 PUBLISHED = [picture for grid in RECORDED.values() for picture in pictures(grid, f"figures/{grid.name}")]
 
 
@@ -105,6 +106,7 @@ for grid in RECORDED.values():
                 *sorted(Path("results").glob(f"{grid.beside}/*.json")),
             ],
             kind_of(grid).notebook,
+            EVIDENCE,
         output:
             pictures(grid, f"figures/{grid.name}"),
         log:
@@ -120,7 +122,7 @@ rule pages:
     input:
         [path for grid in RECORDED for path in sorted(Path("results").glob(f"{grid}/*.json"))],
         sorted(Path("benchmarks/results").glob("*.json")),
-        sorted(Path("persist/evidence").glob("*.py")),
+        EVIDENCE,
     output:
         touch("runs/published/pages"),
     params:

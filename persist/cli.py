@@ -6,7 +6,7 @@ import sys
 import types
 from pathlib import Path
 
-from persist.cell import Cell
+from persist.cell import CHOICES, Cell
 from persist.grids import copy_records, find_records, grid_path, load_grid
 from persist.record import RecordError, check_writable, to_table
 
@@ -152,7 +152,9 @@ def parser() -> argparse.ArgumentParser:
     one = verb(train)
     for name, annotation in Cell.__annotations__.items():
         default = getattr(Cell, name, None)
-        one.add_argument(f"--{name}", type=_converter(annotation), required=name == "m", help=f"default: {default}")
+        allowed = f"one of {', '.join(map(str, CHOICES[name]))}; " if name in CHOICES else ""
+        text = f"{allowed}default: {default}"
+        one.add_argument(f"--{name}", type=_converter(annotation), required=name == "m", help=text)
     one.add_argument("--results-dir", default="runs/mine", help="where the record is saved; default: runs/mine")
     one.add_argument("--data-root", help="folder with CIFAR-10; default: PERSIST_DATA, else ./data")
     one.add_argument("--device", help="cpu, cuda, ...; default: CUDA where there is one")

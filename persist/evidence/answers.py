@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 
 from persist.evidence import payoff, readings
-from persist.evidence.claims import above
+from persist.evidence.claims import above, comparable
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
 from persist.evidence.select import machine, seconds, select
@@ -73,7 +73,7 @@ def _in_time(arms) -> tuple[str, str]:
     if not found:
         return NOT_YET
     return (
-        "With the data in memory K uses cost K times one; only a slow loader hides them ([time](docs/time.md)).",
+        "With the data in memory K uses cost K times one ([behind a loader](docs/time.md)).",
         f"seconds of a run, K = 5 over K = 1, on one machine: {'; '.join(found)}",
     )
 
@@ -84,8 +84,9 @@ def _large(arms) -> tuple[str, str]:
     bests = "; ".join(
         f"m = {m}, K = {K}: {statistics.fmean(map(best_accuracy, arms[m][K])):.4f}" for m in (512, 32) for K in (1, 5)
     )
-    answer = f"m = 512 with K = 5 is {abs(gap.mean):.3f} {'above' if gap.mean > 0 else 'below'} m = 32 with K = 1."
-    return answer, f"best accuracy: {bests} (n = {gap.seeds})"
+    word = {True: "Yes", False: "No", None: "Not told apart"}[comparable(gap)]
+    answer = f"{word}: m = 512 with K = 5 against m = 32 with K = 1, at most 0.02 below."
+    return answer, f"best accuracy: {gap}; {bests} (n = {gap.seeds})"
 
 
 def _network(records) -> tuple[str, str]:

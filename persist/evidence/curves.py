@@ -19,6 +19,11 @@ OTHER_LINES = (":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 CHANCE = {"test_accuracy": 0.1, "test_loss": math.log(10)}  # of a guess among ten classes
 PANELS = {"test_accuracy": "top-1 accuracy on the {}", "test_loss": "loss on the {}"}  # above, below
 NAMES = {"cifar10": "CIFAR-10", "digits": "scikit-learn's digits"}
+SCALINGS = {
+    "channel": "inputs normalised per channel",
+    "unit": "inputs in [0, 1]",
+    "symmetric": "inputs in [-1, 1]",
+}
 SMALL = {"fontsize": "small", "ha": "left", "x": 0.01}  # of a caption
 
 
@@ -117,8 +122,8 @@ def describe_model(cell: Cell) -> str:
     """The network, in words."""
     width = "" if cell.width == 1 else f", width {cell.width:g}"
     hidden = f", hidden layers: {cell.hidden_layers}" if cell.hidden_layers else ""
-    shape = f"stride {cell.stride}, padding '{cell.padding}'{hidden}{width}"
-    return f"Reduced AlexNet, {shape}, inputs scaled '{cell.scaling}'"
+    padding = "" if cell.padding == "same" else f", padding '{cell.padding}'"
+    return f"Reduced AlexNet, stride {cell.stride}{padding}{hidden}{width}, {SCALINGS[cell.scaling]}"
 
 
 def describe_step(cell: Cell) -> str:

@@ -6,7 +6,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from persist.evidence.claims import PAPER_SECONDS
-from persist.evidence.curves import PANELS, SMALL, caption_of, count, draw_curve, label_panels, save_all, style  # noqa: F401
+from persist.evidence.curves import (
+    NAMES,
+    PANELS,
+    SMALL,
+    caption_of,
+    count,
+    draw_curve,
+    label_panels,
+    save_all,  # noqa: F401
+    style,
+)
 from persist.evidence.readings import PAPER_BEST, PAPER_EPOCH
 from persist.evidence.select import best, mean_curve, select, timed
 from persist.record import Record
@@ -84,6 +94,7 @@ def _draw(title: str, curves: dict[int, list[Record]], paper: bool = False) -> F
             if paper:
                 _draw_paper(row, K, of_K, quantity)
     label_panels(axes, runs, "seconds on the paper's card, as it quotes them")
+    title += "".join(f"; {NAMES[name]}" for name in sorted({run.cell.dataset for run in runs}))
     lines = [Line2D([], [], color=style(K)[0], ls=style(K)[1], label=_label(K, of_K)) for K, of_K in curves.items()]
     columns = len(lines) if sum(len(line.get_label()) for line in lines) < (130 if paper else 95) else 1
     # the title as the legend's: constrained layout makes no room for both above the panels

@@ -45,8 +45,16 @@ def _tables(root) -> dict[str, str]:
         summary(grid_records(root, "grids", *names)) for names in (("paper-seeds", "paper"), ("preview",))
     )
     # in README.md: as much as it has room for
-    short = ["m", "K", "learning rate", "best test accuracy", "at epoch", "final test accuracy"]
+    short = ["m", "K", "learning rate", "epochs", "best test accuracy", "at epoch", "final test accuracy"]
     return {"paper": markdown(paper), "preview": markdown(preview.filter(short))}
+
+
+def _figures(root) -> dict[str, str]:
+    """Figures 1-5, for docs/; of README.md the one about what the paper claims first: large minibatches."""
+    if not grid_records(root, "grids", "paper"):
+        return {"paper": "Not recorded yet.", "first": "Its Figure 3, m = 512: not recorded yet."}
+    shown = [f"![Figure {number}](../figures/paper/figure{number}.png)" for number in range(1, 6)]
+    return {"paper": "\n\n".join(shown), "first": "![Figure 3: m = 512](figures/paper/figure3.png)"}
 
 
 def _readings(root) -> dict[str, str]:
@@ -58,6 +66,7 @@ def _readings(root) -> dict[str, str]:
 BLOCKS: dict[str, Callable[[str], dict[str, str]]] = {
     "answers": lambda root: {"": answers(root)},
     "recorded": lambda root: {"": recorded(root)},
+    "figures": _figures,
     "table": _tables,
     "verdicts": lambda root: {"": verdicts(root)},
     "loading": lambda root: loading.blocks(grid_records(root, "grids", "loading"), loading.load_monai()),

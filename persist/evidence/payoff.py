@@ -275,7 +275,8 @@ class Payoff(NamedTuple):
 def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS) -> Payoff:
     """How long each arm takes to the primary target, relative to `fresh`, behind a loader that takes loading_seconds a
     minibatch and works beside a training step of step_seconds. m: your minibatch size; the nearest one that was
-    measured is taken, and named. root: the folder with the records of payoff and payoff-rates, beside grids/.
+    measured is taken, and named. root: the folder with the records of payoff and payoff-rates, beside grids/: that of
+    the checkout which this package is installed from (`pip install -e .[read]`).
 
     Intervals are those of the ratio of gradients; the two times are taken as exact. Raises ValueError by name.
     """
@@ -285,7 +286,9 @@ def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS) ->
         raise ValueError(f"step_seconds must be finite and > 0, not {step_seconds!r}")
     if type(m) is not int or m < 1:
         raise ValueError(f"m must be an int >= 1, not {m!r}")
-    evidence = load(root, Path(root).parent / "grids")
+    if not (grids := Path(root).parent / "grids").is_dir():
+        raise ValueError(f"root must be the folder results/ of a checkout of the project, not {str(root)!r}")
+    evidence = load(root, grids)
     sizes = [size for size in SIZES if ratio(evidence, size).complete]
     if not sizes:
         return Payoff({}, f"Whether reuse pays is {NOT_YET}.")

@@ -29,7 +29,7 @@ from matplotlib.lines import Line2D
 from persist.architecture import convolutions, flops_per_gradient
 from persist.cell import Cell
 from persist.evidence.compare import best_accuracy, epochs_near_best, final_accuracy
-from persist.evidence.curves import SMALL, caption_of, count, draw_chance, draw_curve
+from persist.evidence.curves import SCALINGS, SMALL, caption_of, count, draw_chance, draw_curve
 from persist.record import Record
 
 OPEN = ("stride", "padding", "hidden_layers", "reduction", "scaling", "drop_last", "nesterov")  # what makes a reading
@@ -54,8 +54,9 @@ def describe_reading(key: tuple) -> str:
     """A reading in words."""
     stride, padding, hidden_layers, reduction, scaling, drop_last, nesterov = key
     hidden = ("no hidden layer", "one hidden layer", "two hidden layers")[hidden_layers]
-    words = [f"{reduction} of the gradients", f"inputs '{scaling}'", hidden, f"stride {stride}", f"padding '{padding}'"]
-    return ", ".join(words + drop_last * ["last minibatch dropped"] + nesterov * ["Nesterov's momentum"])
+    words = [f"{reduction} of the gradients", SCALINGS[scaling], hidden, f"a first convolution of stride {stride}"]
+    words += (padding != "same") * [f"padding '{padding}'"] + drop_last * ["last minibatch dropped"]
+    return ", ".join(words + nesterov * ["Nesterov's momentum"])
 
 
 def run_of(records: list[Record], key: tuple, m: int, K: int = 1, epochs: int | None = 100) -> Record | None:
@@ -166,12 +167,13 @@ def readings_table(records: list[Record]) -> pd.DataFrame:
     for key in dict.fromkeys(order):
         stride, padding, hidden_layers, reduction, scaling, drop_last, nesterov = key
         first = run_of(records, key, 32, epochs=10) or run_of(records, key, 32, epochs=15)
+        large = run_of(records, key, 512, epochs=10)
         long, again = run_of(records, key, 32), run_of(records, key, 32, 5)
         rows.append({
-            "gradients": reduction + nesterov * ", Nesterov", "inputs": scaling, "hidden layers": hidden_layers,
+            "gradients": reduction + nesterov * ", Nesterov", "inputs": SCALINGS[scaling].removeprefix("inputs "),
+            "hidden layers": hidden_layers,
             "first convolution": f"stride {stride}" + (padding != "same") * f", '{padding}'",
-            "10 epochs: m = 32": _accuracy(first) + (first.cell.epochs > 10) * " (15 epochs)" if first else "",
-            "m = 512": _accuracy(run_of(records, key, 512, epochs=10)),
+            "10 epochs: best, m = 32": _first(first), "10 epochs: best, m = 512": _first(large),
             "100 epochs: m = 32, best": _accuracy(long, best=True),
             "last ten": f"{last_ten(long):.4f}" if finished(long) else "",
             "m = 512, end": _accuracy(run_of(records, key, 512)),
@@ -198,6 +200,13 @@ def outcome(records: list[Record], key: tuple) -> str:
     if key in open_ones:
         return "not decided yet"
     return "out: m = 512 does not learn" if finished(large) and final_accuracy(large) < LEARNS else "too far"
+
+
+def _first(run) -> str:
+    """The best accuracy of a short run."""
+    if not finished(run):
+        return _accuracy(run)
+    return f"{best_accuracy(run):.3f}" + (run.cell.epochs != 10) * f" ({run.cell.epochs} epochs)"
 
 
 def _accuracy(run, best=False) -> str:
@@ -245,10 +254,10 @@ def draw_readings(records: list[Record]) -> Figure:
         ax.set(title=f"m = {m}, K = 1, {reduction} of the gradients", xlabel="epochs")
         ax.set_ylabel("top-1 accuracy on the test set")
         ax.label_outer()
-    lines = [Line2D([], [], color=color, label=f"inputs '{scaling}'") for scaling, color in COLORS.items()]
+    lines = [Line2D([], [], color=color, label=SCALINGS[scaling]) for scaling, color in COLORS.items()]
     lines += [Line2D([], [], color="black", ls=line, label=text) for line, text in LINES.items()]
     lines.append(Line2D([], [], color="black", marker="*", ls="", ms=10, label="the paper's best, K = 1"))
-    figure.legend(handles=lines, loc="outside upper center", ncols=4, frameon=False, handlelength=3)
+    figure.legend(handles=lines, loc="outside upper center", ncols=3, frameon=False, handlelength=3)
     explanation = "Circle: the best accuracy. Cross: not finite from there. Bar: unfinished. Grey: chance."
     figure.supxlabel(caption_of(records, explanation), **SMALL)
     return figure

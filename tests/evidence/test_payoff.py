@@ -380,6 +380,9 @@ def test_break_even_is_where_the_seconds_are_equal():
 
 
 def test_without_a_record_there_is_no_answer(tmp_path):
+    with pytest.raises(ValueError, match="root must be the folder results/ of a checkout"):
+        payoff(0.1, 0.1, 128, tmp_path / "results")
+    (tmp_path / "grids").mkdir()
     found = payoff(0.1, 0.1, 128, tmp_path / "results")
     assert found.seconds == {} and str(found) == "Whether reuse pays is not recorded yet."
 
