@@ -24,9 +24,9 @@ def grid_records(root, grids, *names: str) -> list[Record]:
 
 
 def recorded(root, grids="grids") -> str:
-    """How much of every grid is recorded, a line each."""
-    lines = []
-    for grid in (load_grid(path) for path in sorted(Path(grids).glob("*.yaml")) if path.stem != "smoke"):
+    """How much of every grid is recorded, a line each, the paper's first."""
+    lines, paths = [], sorted(Path(grids).glob("*.yaml"), key=lambda path: (path.stem[:5] != "paper", path.stem))
+    for grid in (load_grid(path) for path in paths if path.stem != "smoke"):
         records = find_records(grid.cells, [Path(root) / grid.name])
         going = [f"{r.history[-1]['epoch']} of {r.cell.epochs} epochs" for r in records if r.status == "unfinished"]
         unfinished = f"; unfinished: {', '.join(going)}" if going else ""

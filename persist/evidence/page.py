@@ -65,7 +65,7 @@ def _readings(root) -> dict[str, str]:
 # The first word of a block's name -> all such blocks, by the rest of their names, made of the records in a folder.
 BLOCKS: dict[str, Callable[[str], dict[str, str]]] = {
     "answers": lambda root: {"": answers(root)},
-    "recorded": lambda root: {"": recorded(root)},
+    "recorded": lambda root: {"": f"Verdicts so far: {verdicts(root).partition(chr(10))[0]}\n\n{recorded(root)}"},
     "figures": _figures,
     "table": _tables,
     "verdicts": lambda root: {"": verdicts(root)},
