@@ -93,6 +93,9 @@ rule publish:
     input:
         "report/index.html",
         PUBLISHED,  # Snakemake does not miss what only the report needs
+        "figures/idea.svg",
+        "runs/published/pages",
+        "runs/published/speed",
 
 
 for grid in RECORDED.values():
@@ -123,6 +126,7 @@ rule pages:
         [path for grid in RECORDED for path in sorted(Path("results").glob(f"{grid}/*.json"))],
         sorted(Path("benchmarks/results").glob("*.json")),
         EVIDENCE,
+        sorted(Path("grids").glob("*.yaml")),
     output:
         touch("runs/published/pages"),
     params:

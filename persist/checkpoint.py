@@ -1,4 +1,4 @@
-"""A run that was cut off goes on from its last checkpoint, bitwise as if it had not been."""
+"""A run that was cut off goes on from its last checkpoint: on the same machine bitwise as if it had not been."""
 
 import hashlib
 import io
@@ -12,7 +12,8 @@ from persist.cell import Cell
 from persist.provenance import CODE
 from persist.record import Record, write_atomically
 
-STATE = {"cell", "code", "model", "optimizer", "history", "resumed"}  # what a checkpoint holds
+STATE = {"cell", "code", "environment", "model", "optimizer", "history", "resumed"}  # what a checkpoint holds
+MACHINE = ("device", "threads", "torch", "preloaded")  # of the environment: what a run's seconds and rounding depend on
 
 
 class Checkpoint:
@@ -43,6 +44,12 @@ class Checkpoint:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         self.resumed = state["resumed"] + 1
+        before = state["environment"]
+        if any(before.get(fact) != self.environment.get(fact) for fact in MACHINE):  # its seconds are those of several
+            parts = [*before.get("earlier", []), {fact: before.get(fact) for fact in MACHINE}]
+            self.environment["earlier"] = parts
+        elif "earlier" in before:
+            self.environment["earlier"] = before["earlier"]
         return state["history"]
 
     def save(self, model, optimizer, history: list[dict]) -> None:
@@ -53,6 +60,7 @@ class Checkpoint:
         state = {
             "cell": self.cell.as_dict(),
             "code": CODE,
+            "environment": self.environment,
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "history": history,

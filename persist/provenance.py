@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def environment(*, device: str | None, data_sha256: str, **more) -> dict:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_modified": _git("status", "--porcelain", "--", "persist", "notebooks/cell.ipynb"),  # empty: as committed
         "code": CODE,
-        "preloaded": [Path(library).name for library in os.environ.get("LD_PRELOAD", "").split(":") if library],
+        "preloaded": [Path(library).name for library in re.findall(r"[^:\s]+", os.environ.get("LD_PRELOAD", ""))],
         "data_sha256": data_sha256,
         **more,
     }

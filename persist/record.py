@@ -11,6 +11,7 @@ from pathlib import Path
 from persist.cell import Cell
 
 SCHEMA = 2
+STATUSES = ("finished", "diverged", "unfinished")
 COUNTERS = ("epoch", "iterations", "samples", "gradients")  # cumulative: see Cell.evaluations
 CLOCKS = ("train_seconds", "cpu_seconds", "wall_seconds")  # cumulative
 # One entry of a record's history per evaluation.
@@ -58,11 +59,17 @@ class Record:
             schema = fields.get("schema") if isinstance(fields, dict) else None
             if schema != SCHEMA:
                 raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
-            if fields.pop("sha256", None) != _digest(fields):
+            if "sha256" not in fields:
+                raise ValueError("it has no sha256: an older version saved it, or it was changed since")
+            if fields.pop("sha256") != _digest(fields):
                 raise ValueError("it was changed after it was saved: its sha256 is not that of its content")
             if set(fields["cell"]) != set(Cell.fields()):
                 raise ValueError("its cell must have all fields of a Cell and no others")
             record = cls(**{**fields, "cell": Cell.from_dict(fields["cell"])})
+            if record.status not in STATUSES or not record.history:
+                raise ValueError(f"status must be one of {', '.join(STATUSES)}, and its history not empty")
+        except KeyError as error:
+            raise RecordError(f"{path} is not a record: it has no {error}") from None
         except (ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
             raise RecordError(
                 f"{path} is not a record: {error}. Put the file back as it was, or delete it and train its cell again"

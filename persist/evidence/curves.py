@@ -135,9 +135,13 @@ def describe_step(cell: Cell) -> str:
 
 
 def describe_hardware(runs: list[Record]) -> str:
-    """Devices, threads and versions of torch."""
+    """Devices, threads, preloaded libraries and versions of torch."""
     found = [run.environment for run in runs]
-    devices = {e["device"] + ("" if e["cuda"] else f" ({count(e['threads'], 'thread')})") for e in found}
+    devices = {
+        ", ".join([e["device"] + ("" if e["cuda"] else f" ({count(e['threads'], 'thread')})"), *e.get("preloaded", ())])
+        + " and others" * ("earlier" in e)
+        for e in found
+    }
     return f"{', '.join(sorted(devices))}, torch {', '.join(sorted({e['torch'] for e in found}))}"
 
 

@@ -12,6 +12,7 @@ from persist.evidence.curves import (
     SMALL,
     caption_of,
     count,
+    describe_hardware,
     draw_curve,
     label_panels,
     save_all,  # noqa: F401
@@ -49,7 +50,7 @@ def describe_outcome(number: int, records: list[Record]) -> str:
                 f"best accuracy {top['test_accuracy']:.4f} at epoch {top['epoch']} ({top['seconds']:,.0f} s), "
                 f"lowest loss {low['test_loss']:.3f} at epoch {low['epoch']}; after {last['epoch']} of "
                 f"{runs[0].cell.epochs} epochs accuracy {last['test_accuracy']:.4f}, loss {last['test_loss']:.3f}, "
-                f"{last['seconds']:,.0f} s. n = {len(runs)}."
+                f"{last['seconds']:,.0f} s on {describe_hardware(runs)}. n = {len(runs)}."
             )
         lines.append(f"K = {K}: {text}")
     return "\n".join(lines)

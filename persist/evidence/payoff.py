@@ -286,7 +286,8 @@ def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS) ->
         raise ValueError(f"step_seconds must be finite and > 0, not {step_seconds!r}")
     if type(m) is not int or m < 1:
         raise ValueError(f"m must be an int >= 1, not {m!r}")
-    if not (grids := Path(root).parent / "grids").is_dir():
+    grids = Path(root).parent / "grids"
+    if not (Path(root).is_dir() and grids.is_dir()):
         raise ValueError(f"root must be the folder results/ of a checkout of the project, not {str(root)!r}")
     evidence = load(root, grids)
     sizes = [size for size in SIZES if ratio(evidence, size).complete]

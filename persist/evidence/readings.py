@@ -97,7 +97,8 @@ def tied(records: list[Record]) -> list[tuple]:
     far = {}
     for key in readings(records):
         run, large = run_of(records, key, 32), run_of(records, key, 512)
-        if finished(run) and finished(large) and final_accuracy(large) >= LEARNS:
+        trains = finished(run) and finished(large) and final_accuracy(large) >= LEARNS
+        if trains and in_the_race(records, key) is not False:
             far[key] = distance(run)
     return _nearest(sorted(far, key=far.get), far.get, TIED)
 
@@ -126,9 +127,9 @@ def describe_choice(records: list[Record]) -> str:
     """The outcome of the rule so far, in words."""
     candidates, left = tied(records), choose(records)
     if not left:
-        return "No reading is chosen yet: 100 epochs of m = 32 and 512 are not recorded for any that stays in the race."
+        return "No reading is chosen: none in the race has 100 epochs of m = 32 and 512 and learns with the latter."
     open_ones = waiting(records)
-    text = f"{'Nearest so far' if open_ones else 'Chosen'}: {describe_reading(left[0])}."
+    text = f"{outcome(records, left[0]).capitalize()}: {describe_reading(left[0])}."
     if len(candidates) > 1:
         text += f" Tied by distance: {len(candidates)} readings."
         if not all(ended(run_of(records, key, 32, 5)) for key in candidates):
@@ -139,7 +140,7 @@ def describe_choice(records: list[Record]) -> str:
 
 
 def waiting(records: list[Record]) -> list[tuple]:
-    """The readings in the race that may still turn out nearest or tied: while there are any, none is chosen.
+    """The readings with stride 4 that may still turn out nearest or tied: while there are any, none is chosen.
 
     What has not both runs to the end is out already where one diverged, where m = 512 ended without learning, or where
     m = 32 is more than two units further than the nearest: its best accuracy, when above the paper's, only moves away.
@@ -152,7 +153,8 @@ def waiting(records: list[Record]) -> list[tuple]:
             return False
         return not (finished(large) and final_accuracy(large) < LEARNS) and (small is None or least(small) <= limit)
 
-    return [key for key in readings(records) if in_the_race(records, key) and undecided(key)]
+    race = [key for key in readings(records) if key[0] == 4 and in_the_race(records, key) is not False]
+    return [key for key in race if undecided(key)]
 
 
 def least(run: Record) -> float:
@@ -187,26 +189,28 @@ def readings_table(records: list[Record]) -> pd.DataFrame:
 
 def outcome(records: list[Record], key: tuple) -> str:
     """What the rule says of a reading so far, in words."""
-    race, large, open_ones = in_the_race(records, key), run_of(records, key, 512), waiting(records)
+    candidates, left, large = tied(records), choose(records), run_of(records, key, 512)
     runs = [run_of(records, key, m, epochs=epochs) for m in (32, 512) for epochs in (10, 100)]
-    if key in tied(records):
-        return "tied" if key not in choose(records)[:1] else "nearest so far" if open_ones else "chosen"
-    if any(run and run.status == "diverged" for run in runs):
+    if any(run and run.status == "diverged" for run in [*runs, run_of(records, key, 32, 5)]):
         return "out: a loss not finite"
-    if race is False:
+    if key in candidates:
+        broken = len(candidates) == 1 or all(ended(run_of(records, one, 32, 5)) for one in candidates)
+        first = "chosen" if broken and not waiting(records) else "nearest so far"
+        return first if key == left[0] else "tied" if key in left else "lost the tie"
+    if in_the_race(records, key) is False:
         return f"out: above {TOO_GOOD} in 10 epochs"
-    if not race:
+    if key[0] != 4:
         return "not run for 100 epochs"
-    if key in open_ones:
+    if key in waiting(records):
         return "not decided yet"
     return "out: m = 512 does not learn" if finished(large) and final_accuracy(large) < LEARNS else "too far"
 
 
 def _first(run) -> str:
     """The best accuracy of a short run."""
-    if not finished(run):
+    if run is None or run.status == "diverged":
         return _accuracy(run)
-    return f"{best_accuracy(run):.3f}" + (run.cell.epochs != 10) * f" ({run.cell.epochs} epochs)"
+    return f"{best_accuracy(run):.3f}" + (len(run.history) != 10) * f" ({len(run.history)} epochs)"
 
 
 def _accuracy(run, best=False) -> str:

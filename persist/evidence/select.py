@@ -59,8 +59,8 @@ def points(record: Record) -> list[dict]:
 def machine(record: Record) -> tuple:
     """What its seconds depend on: those of two runs can be compared where it is equal."""
     where = record.environment
-    libraries = tuple(where.get("preloaded", ()))
-    return where["device"], where["threads"], where["torch"], libraries, of_one_core(record)
+    libraries, earlier = tuple(where.get("preloaded", ())), str(where.get("earlier", ""))
+    return where["device"], where["threads"], where["torch"], libraries, earlier, of_one_core(record)
 
 
 def timed(curves: dict[object, list[Record]]) -> dict[object, list[Record]]:

@@ -4,13 +4,14 @@ import statistics
 
 import pandas as pd
 
-from persist.evidence.curves import span
-from persist.evidence.select import best, by_cell, of_one_core, seconds, varying
+from persist.evidence.curves import describe_hardware, span
+from persist.evidence.select import best, by_cell, machine, of_one_core, seconds, varying
 from persist.record import Record
 
 
 def summary(records: list[Record]) -> pd.DataFrame:
     """One row per configuration: best and final accuracy and what a run cost, means over its seeds."""
+    several = len(set(map(machine, records))) > 1  # then seconds of different rows are not to be compared
     rows, clock = [], "seconds of one core" if all(map(of_one_core, records)) else "seconds"
     for runs in by_cell(records):
         cell, lasts = runs[0].cell, [run.history[-1] for run in runs]
@@ -26,6 +27,7 @@ def summary(records: list[Record]) -> pd.DataFrame:
             "iterations": f"{max(last['iterations'] for last in lasts):,}",
             "gradients": f"{max(last['gradients'] for last in lasts):,}",
             clock: ranged([seconds(run, run.history[-1]) for run in runs], 0),
+            **({"on": describe_hardware(runs)} if several else {}),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -156,4 +156,6 @@ def test_the_table_has_a_row_for_each_configuration():
     assert table["iterations"].tolist() == ["6,252", "23,445"]
     text = tables.markdown(table)
     assert text.count("\n") == 3 and text.splitlines()[1].startswith("| ---: |")
-    assert tables.markdown(tables.summary([])) == "Not recorded yet."
+    assert "on" not in table and tables.markdown(tables.summary([])) == "Not recorded yet."
+    records[-1].environment["preloaded"] = ["fast.so"]
+    assert tables.summary(records)["on"].tolist() == ["Some GPU, torch 2.14.1", "Some GPU, fast.so, torch 2.14.1"]

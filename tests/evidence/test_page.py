@@ -54,8 +54,8 @@ def test_how_much_is_recorded(folder):
     assert answers.recorded("results") == "- `paper`: 1 of 2 runs; unfinished: 3 of 4 epochs"
 
 
-def record(K, accuracy, **environment):
-    made = make_record(Cell(m=512, K=K, epochs=4), accuracy=lambda e: accuracy)
+def record(K, accuracy, m=512, **environment):
+    made = make_record(Cell(m=m, K=K, epochs=4), accuracy=lambda e: accuracy)
     made.environment.update(environment)
     made.save(f"results/paper/{made.cell.name}.json")
 
@@ -72,12 +72,25 @@ def test_whether_a_larger_K_is_ahead_per_epoch(folder, five, answer):
 
 
 @pytest.mark.parametrize(
-    "device, evidence", [("Some GPU", "on one machine: m = 512: 5.00 |"), ("Another", "recorded yet")]
+    "changed, answer",
+    [
+        ({}, "K = 5 takes 5.0 times as long as K = 1"),
+        ({"device": "Another"}, "Not known: K = 1 and 5 ran on different machines."),
+        ({"code": "another"}, "Not known"),
+    ],
 )
-def test_times_of_two_machines_are_not_compared(folder, device, evidence):
+def test_times_of_two_machines_are_not_compared(folder, changed, answer):
     record(1, 0.5)
-    record(5, 0.6, device=device)
-    assert evidence in answers.answers("results").splitlines()[3]
+    record(5, 0.6, **changed)
+    assert answer in answers.answers("results").splitlines()[3]
+
+
+@pytest.mark.parametrize("large, word", [(0.5, "Yes: "), (0.4, "No: "), (0.481, "Not told apart: ")])
+def test_whether_large_minibatches_compete(folder, large, word):
+    (folder / "grids/paper.yaml").write_text("base: {epochs: 4}\ncells: [{m: [32, 512], K: [1, 5]}]\n")
+    for m, K, accuracy in ((32, 1, 0.5), (32, 5, 0.5), (512, 1, 0.1), (512, 5, large)):
+        record(K, accuracy, m)
+    assert f"| {word}" in answers.answers("results").splitlines()[4]
 
 
 def test_an_unfinished_run_answers_nothing(folder):

@@ -383,6 +383,7 @@ def test_without_a_record_there_is_no_answer(tmp_path):
     with pytest.raises(ValueError, match="root must be the folder results/ of a checkout"):
         payoff(0.1, 0.1, 128, tmp_path / "results")
     (tmp_path / "grids").mkdir()
+    (tmp_path / "results").mkdir()
     found = payoff(0.1, 0.1, 128, tmp_path / "results")
     assert found.seconds == {} and str(found) == "Whether reuse pays is not recorded yet."
 

@@ -85,6 +85,7 @@ def test_ties_within_two_units():
 def test_a_tie_waits_for_K_5_and_says_so():
     records = [run(A), trains(A), run(B, best=0.63), trains(B), run(A, K=5, at=30)]
     assert choose(records) == [key(A), key(B)] and "tie is not broken yet" in describe_choice(records)
+    assert [readings.outcome(records, key(one)) for one in (A, B)] == ["nearest so far", "tied"]
     assert "not broken" not in describe_choice([*records, run(B, K=5, at=30)])
     assert "not broken" not in describe_choice([*records, run(B, K=5, at=30, end=0.1)]), "finished, at chance"
 
@@ -108,6 +109,8 @@ TIE = [run(A), trains(A), run(B, best=0.63), trains(B)]
 def test_how_a_tie_is_broken(of_A, of_B, expected):
     records = [*TIE, run(A, K=5, **of_A), run(B, K=5, **of_B)]
     assert choose(records) == [key(fields) for fields in expected]
+    words = {str(fields): readings.outcome(records, key(fields)) for fields in (A, B)}
+    assert words.pop(str(expected[0])) == "chosen" and [*words.values()] == ["lost the tie"]
 
 
 def test_still_tied_both_are_named():
@@ -123,6 +126,7 @@ def test_still_tied_the_first_of_the_grid_is_chosen_though_another_is_nearer():
 def test_a_tied_reading_that_diverges_with_K_5_is_out():
     lost = make_record(Cell(m=32, K=5, **A), diverged_at=2)
     assert choose([*TIE, lost, run(B, K=5, at=30)]) == [key(B)]
+    assert readings.outcome([*TIE, lost, run(B, K=5, at=30)], key(A)) == "out: a loss not finite"
     both = [*TIE, lost, make_record(Cell(m=32, K=5, **B), diverged_at=2)]
     assert choose(both) == [key(A)] and "not broken" not in describe_choice(both)
 
@@ -159,6 +163,12 @@ def test_what_can_no_longer_be_nearest_or_tied_need_not_train_on(more, decided):
     assert choose(records) == [key(A)]
 
 
+def test_a_reading_that_the_first_epochs_put_out_of_the_race_is_not_chosen():
+    first = [start(A, best=0.68), make_record(Cell(m=512, epochs=10, **A))]
+    records = [*first, run(A), trains(A), run(B, best=0.65), trains(B)]
+    assert choose(records) == [key(B)] and readings.outcome(records, key(A)) == "out: above 0.67 in 10 epochs"
+
+
 def test_the_shares_of_the_card_by_hand():
     """Gradients a second times FLOP a gradient over 11.3 TFLOP/s."""
     one = (1, "same", 1, "mean", "channel", False, False)
@@ -173,7 +183,7 @@ def test_the_shares_of_the_card_by_hand():
 def test_table_and_picture_have_every_reading_and_its_state():
     records = [run(A), trains(A), run(B, stopped_at=37), start(C, diverged_at=3)]
     table = readings.readings_table(records)
-    assert list(table["outcome"]) == ["chosen", "not run for 100 epochs", "out: a loss not finite"]
+    assert list(table["outcome"]) == ["nearest so far", "not decided yet", "out: a loss not finite"]
     text = table.to_string()
     assert "37 of 100 epochs" in text and "not finite in epoch 3" in text
     figure = readings.draw_readings(records)

@@ -54,6 +54,7 @@ def edit_history(index, **changes):
     [
         (edit(schema=1), "its schema is 1, this version reads 2"),
         (lambda f: f.pop("schema"), "its schema is None"),
+        (lambda f: f.pop("sha256"), "it has no sha256: an older version saved it, or it was changed since"),
         *(
             (change, "it was changed after it was saved")
             for change in (
@@ -69,7 +70,6 @@ def edit_history(index, **changes):
                 lambda f: f["cell"].pop("seed"),
                 lambda f: f["environment"].update(device="A better GPU"),
                 edit(sha256="0" * 64),
-                lambda f: f.pop("sha256"),
             )
         ),
     ],
@@ -95,6 +95,9 @@ def test_an_edited_record_is_refused_by_file_and_reason(tmp_path, damage, messag
         (lambda f: f["cell"].update(speed=1), "its cell must have all fields of a Cell and no others"),
         (lambda f: f["cell"].update(K=0), "K must be an int"),
         (edit(extra=1), "unexpected keyword argument 'extra'"),
+        (lambda f: f.pop("cell"), "it has no 'cell'"),
+        (edit(history=[]), "its history not empty"),
+        (edit(status="fine"), "status must be one of finished, diverged, unfinished"),
     ],
 )
 def test_a_record_of_a_version_with_other_fields_is_refused(tmp_path, damage, message):

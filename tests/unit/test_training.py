@@ -11,6 +11,7 @@ from persist import Cell, Record, train
 from persist import checkpoint as checkpoints
 from persist import device as devices
 from persist.device import resolve_device
+from persist.evidence.select import machine
 from persist.record import CLOCKS
 
 SMALL = Cell(m=32, dataset="digits", train_size=100, test_size=50, width=0.05, lr=0.05, epochs=3)
@@ -167,6 +168,18 @@ def test_a_resumed_run_is_bitwise_an_unbroken_one(tmp_path, changes):
     assert resumed.history[2] == clock, "the epochs before stay as they were"
     for name in CLOCKS:  # continued: they do not start anew, and the time in between does not count
         assert clock[name] < resumed.history[3][name] < resumed.history[4][name]
+
+
+def test_a_run_that_goes_on_elsewhere_names_both_machines(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    for epochs, library in ((1, ""), (2, "/x/fast.so /y/faster.so"), (3, "")):
+        monkeypatch.setenv("LD_PRELOAD", library)
+        with pytest.raises(Interrupted):
+            train(SMALL, checkpoint=path, checkpoint_every=0, on_epoch=interrupt_after(epochs))
+    resumed, unbroken = train(dataclasses.replace(SMALL), checkpoint=path), train(SMALL)
+    libraries = [part["preloaded"] for part in resumed.environment["earlier"]]
+    assert libraries == [[], ["fast.so", "faster.so"]] and resumed.environment["preloaded"] == []
+    assert machine(resumed) != machine(unbroken) and "earlier" not in unbroken.environment
 
 
 @pytest.mark.parametrize(

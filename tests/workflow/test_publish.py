@@ -1,4 +1,4 @@
-"""`make publish` in a folder as a fresh clone has it: what is missing is made, pictures that someone deleted too."""
+"""`make publish` in a folder without runs/: what is missing is made, what somebody deleted too, and nothing twice."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 def test_what_is_missing_is_made_and_nothing_twice(project, tmp_path):
     workshop = make_workshop(project, tmp_path)
-    for name in ("docs", "benchmarks", "results/preview"):
+    for name in ("docs", "benchmarks", "results/preview", "results/readings-start"):
         shutil.copytree(project / name, workshop / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(project / "README.md", workshop)
     (workshop / "persist").symlink_to(project / "persist")
@@ -26,9 +26,15 @@ def test_what_is_missing_is_made_and_nothing_twice(project, tmp_path):
         return done.stderr
 
     publish()
-    expected = {path.name for path in project.glob("figures/preview/*")}
-    assert {path.name for path in workshop.glob("figures/preview/*")} == expected
+    expected = {f"preview/{path.name}" for path in project.glob("figures/preview/*")}
+    expected |= {f"readings-start/readings.{suffix}" for suffix in ("png", "svg")}
+
+    def drawn():
+        return {str(path.relative_to(workshop / "figures")) for path in workshop.glob("figures/*/*.*")}
+
+    assert drawn() - {name for name in drawn() if name.startswith("speed/")} == expected
     assert (workshop / "report/index.html").exists() and "Nothing to be done" in publish()
-    (workshop / "figures/preview/figure3.png").unlink()
+    for name in ("preview/figure3.png", "idea.svg"):
+        (workshop / "figures" / name).unlink()
     publish()
-    assert {path.name for path in workshop.glob("figures/preview/*")} == expected
+    assert drawn() >= expected and (workshop / "figures/idea.svg").exists()
