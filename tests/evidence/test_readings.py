@@ -169,6 +169,15 @@ def test_a_reading_that_the_first_epochs_put_out_of_the_race_is_not_chosen():
     assert choose(records) == [key(B)] and readings.outcome(records, key(A)) == "out: above 0.67 in 10 epochs"
 
 
+@pytest.mark.parametrize("beside", [{"nesterov": True}, {"stride": 1, "padding": "alexnet"}])
+def test_the_rule_does_not_choose_among_stride_1_and_nesterov(beside):
+    other = {**A, **beside}
+    for more in ([run(other)], [run(other), trains(other)], [start(other)]):
+        records = [run(A, best=0.65), trains(A), *more]
+        assert choose(records) == [key(A)] and describe_choice(records).startswith("Chosen: ")
+        assert readings.outcome(records, key(other)) == "beside the rule"
+
+
 def test_the_shares_of_the_card_by_hand():
     """Gradients a second times FLOP a gradient over 11.3 TFLOP/s."""
     one = (1, "same", 1, "mean", "channel", False, False)
