@@ -6,6 +6,7 @@
 A run has no inputs and is trained again only where its record is not there: never because of a time stamp or a comment.
 """
 
+import dataclasses
 import shutil
 import sys
 
@@ -19,11 +20,11 @@ NAME = str(config.get("grid", "preview"))
 try:
     GRID = load_grid(grid_path(NAME))
     KIND = kind_of(GRID)
-    RECORDED = {
-        grid.name: grid
-        for grid in map(load_grid, sorted(Path("grids").glob("*.yaml")))
-        if any(Path("results").glob(f"{grid.name}/*.json"))
-    }
+    RECORDED = {}  # with those of their cells that are recorded: no picture is made of others
+    for grid in map(load_grid, sorted(Path("grids").glob("*.yaml"))):
+        cells = [cell for cell in grid.cells if Path(f"results/{grid.name}/{cell.name}.json").exists()]
+        if cells:
+            RECORDED[grid.name] = dataclasses.replace(grid, cells=cells)
 except ValueError as error:
     raise WorkflowError(str(error))
 RUNS = f"runs/{NAME}"

@@ -16,6 +16,8 @@ def test_what_is_missing_is_made_and_nothing_twice(project, tmp_path):
         shutil.copytree(project / name, workshop / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(project / "README.md", workshop)
     (workshop / "persist").symlink_to(project / "persist")
+    for path in workshop.glob("results/preview/*m256*kmu*"):  # a grid that is recorded in part has fewer pictures
+        path.unlink()
 
     def publish():
         command = [sys.executable, "-m", "persist", "publish"]
@@ -26,7 +28,7 @@ def test_what_is_missing_is_made_and_nothing_twice(project, tmp_path):
         return done.stderr
 
     publish()
-    expected = {f"preview/{path.name}" for path in project.glob("figures/preview/*")}
+    expected = {f"preview/{path.name}" for path in project.glob("figures/preview/figure?.*")}
     expected |= {f"readings-start/readings.{suffix}" for suffix in ("png", "svg")}
 
     def drawn():
