@@ -10,7 +10,6 @@ import collections
 import math
 import statistics
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -20,7 +19,6 @@ from persist.evidence import compare
 from persist.evidence.compare import Gap, accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.select import best, machine, seconds
 from persist.evidence.tables import markdown
-from persist.grids import load_grid, load_grid_records
 from persist.record import Record
 
 CLEAR, CLEARLY = 0.01, "at least 0.01, with an interval above 0"  # a gain in accuracy
@@ -265,12 +263,6 @@ CLAIMS = (
     Claim("kmu-m256", "Section 3", "m = 256: the same (observed there, not shown)",
           (gaps, above, mean_accuracy, KMU[256])),
 )  # fmt: skip
-
-
-def paper_records(root="results", grids="grids") -> list[Record]:
-    """The records of the grids `paper` and `paper-seeds` in root. Raises RecordError or ValueError, naming the file."""
-    seeds, paper = load_grid_records(load_grid(Path(grids) / "paper-seeds.yaml"), root, grids)
-    return [*paper, *seeds]
 
 
 def judge_all(records: list[Record], loading: Mapping | None = None, used: Collection = ((32, 1),)) -> list[dict]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from persist.evidence import loading, payoff, readings, speed
 from persist.evidence.answers import answers, grid_records, recorded
-from persist.evidence.claims import judge_all, paper_records, verdict_table
+from persist.evidence.claims import judge_all, verdict_table
 from persist.evidence.tables import markdown, summary
 from persist.record import write_atomically
 
@@ -37,7 +37,7 @@ def verdicts(root, grids="grids") -> str:
     tie = len(readings.tied(grid_records(root, grids, "readings", "readings-start"))) > 1
     used = [(32, 1), (32, 5)] if tie else [(32, 1)]
     measured = loading.ratios(grid_records(root, grids, "loading"))
-    return verdict_table(judge_all(paper_records(root, grids), measured, used))
+    return verdict_table(judge_all(grid_records(root, grids, "paper", "paper-seeds"), measured, used))
 
 
 def _tables(root) -> dict[str, str]:

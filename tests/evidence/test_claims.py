@@ -7,7 +7,7 @@ import pytest
 from helpers import make_record
 
 from persist import Cell
-from persist.evidence.claims import CLAIMS, above, band, comparable, judge_all, judged, paper_records, verdict_table
+from persist.evidence.claims import CLAIMS, above, band, comparable, judge_all, judged, verdict_table
 from persist.evidence.compare import Gap
 
 GRID = [
@@ -420,18 +420,3 @@ def test_the_table_has_a_row_for_every_claim_and_a_column_for_every_way_to_judge
     assert len(plain.splitlines()) + len(timed.splitlines()) == len(CLAIMS) + 4
     assert "| **holds** | C/L = 0.50: " in timed and "| fails: " in timed and timed.splitlines()[2].endswith("| - |")
     assert verdict_table(judge_all([])).startswith(f"{len(CLAIMS)} claims: undecided {len(CLAIMS)}.")
-
-
-def test_the_records_of_the_paper_and_of_its_seeds_are_read_together(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "grids").mkdir()
-    (tmp_path / "grids/paper.yaml").write_text("cells: [{m: 32, K: [1, 5]}]")
-    (tmp_path / "grids/paper-seeds.yaml").write_text("beside: paper\ncells: [{m: 32, K: [1, 5], seed: 1}, {m: 8}]")
-    assert paper_records() == []
-    unfinished = make_record(Cell(m=32, K=5), stopped_at=3)
-    runs = {"paper": make_record(Cell(m=32)), "paper-seeds": make_record(Cell(m=8)), "paper/unfinished": unfinished}
-    for folder, record in runs.items():
-        record.save(tmp_path / "results" / folder / f"{record.cell.name}.json")
-    assert [(r.cell.m, r.cell.K, r.status) for r in paper_records()] == [
-        (32, 1, "finished"), (32, 5, "unfinished"), (8, 1, "finished"),
-    ]  # fmt: skip
