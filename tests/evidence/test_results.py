@@ -1,5 +1,6 @@
 """The recorded evidence in results/, and the pages and pictures made from it."""
 
+import dataclasses
 import shutil
 import subprocess
 from pathlib import Path
@@ -50,7 +51,8 @@ def test_the_committed_pictures_are_what_the_records_give(name, tmp_path):
     grid = load_grid(PROJECT / f"grids/{name}.yaml")
     command = ["papermill", kind_of(grid).notebook, tmp_path / "read.ipynb", "-p", "grid", name]
     subprocess.run([*command, "-p", "figures_dir", tmp_path, "--log-level", "ERROR"], cwd=PROJECT, check=True)
-    for picture in kind_of(grid).pictures(grid):
+    recorded = [cell for cell in grid.cells if (PROJECT / f"results/{name}/{cell.name}.json").exists()]
+    for picture in kind_of(grid).pictures(dataclasses.replace(grid, cells=recorded)):
         committed = PROJECT / f"figures/{name}/{picture}"
         assert committed.with_suffix(".svg").stat().st_size > 5_000
         differs = compare_images(f"{committed}.png", str(tmp_path / f"{picture}.png"), tol=1)  # None: they do not
