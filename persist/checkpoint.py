@@ -44,12 +44,10 @@ class Checkpoint:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         self.resumed = state["resumed"] + 1
-        before = state["environment"]
-        if any(before.get(fact) != self.environment.get(fact) for fact in MACHINE):  # its seconds are those of several
-            parts = [*before.get("earlier", []), {fact: before.get(fact) for fact in MACHINE}]
-            self.environment["earlier"] = parts
-        elif "earlier" in before:
-            self.environment["earlier"] = before["earlier"]
+        here, there = ({fact: e.get(fact) for fact in MACHINE} for e in (self.environment, state["environment"]))
+        earlier = state["environment"].get("earlier", []) + [there] * (here != there)
+        if earlier:  # its seconds are those of several machines
+            self.environment["earlier"] = earlier
         return state["history"]
 
     def save(self, model, optimizer, history: list[dict]) -> None:

@@ -1,13 +1,14 @@
 """The answer in five rows: question, answer, evidence. Each from records, or "not recorded yet"."""
 
+import contextlib
 import statistics
 from pathlib import Path
 
 from persist.evidence import payoff, readings
-from persist.evidence.claims import above, comparable
+from persist.evidence.claims import Decided, Runs, above, comparable
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
-from persist.evidence.select import machine, seconds, select
+from persist.evidence.select import select
 from persist.grids import find_records, load_grid
 from persist.record import Record
 
@@ -64,19 +65,12 @@ def _per_epoch(arms) -> tuple[str, str]:
 
 
 def _in_time(arms) -> tuple[str, str]:
-    def where(run):
-        return run.cell.seed, machine(run), run.environment.get("code")
-
-    ratios = {}
-    for m, runs in arms.items():
-        five, one = ([run for run in runs[K] if run.status == "finished"] for K in (5, 1))
-        pairs = [
-            seconds(a, a.history[-1]) / seconds(b, b.history[-1]) for a in five for b in one if where(a) == where(b)
-        ]
-        if pairs:
-            ratios[m] = statistics.fmean(pairs)
+    runs, ratios = Runs([run for of_m in arms.values() for of_K in of_m.values() for run in of_K]), {}
+    for m in arms:
+        with contextlib.suppress(Decided):
+            ratios[m] = runs.in_memory(m, 5)
     if not ratios:
-        return "Not known: K = 1 and 5 ran on different machines.", ""
+        return "Not known: no K = 1 and 5 ran to their end on one machine with the same code.", ""
     low, high = (f"{end(ratios.values()):.1f}" for end in (min, max))
     times = low if low == high else f"{low} to {high}"
     found = "; ".join(f"m = {m}: {ratio:.2f}" for m, ratio in ratios.items())

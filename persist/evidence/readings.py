@@ -20,6 +20,7 @@ Then Nesterov's momentum, which the group's public code had at first, is run onc
 rule. What was used for the choice is never called reproduced.
 """
 
+import functools
 import math
 import statistics
 
@@ -62,7 +63,8 @@ def describe_reading(key: tuple) -> str:
 
 def run_of(records: list[Record], key: tuple, m: int, K: int = 1, epochs: int | None = 100) -> Record | None:
     """The run of a reading with this m and K, else as in the paper, seed 0; without `epochs` the longest."""
-    found = [r for r in records if r.cell == Cell(m=m, K=K, epochs=epochs or r.cell.epochs, **dict(zip(OPEN, key)))]
+    wanted = functools.cache(lambda epochs: Cell(m=m, K=K, epochs=epochs, **dict(zip(OPEN, key))))
+    found = [r for r in records if r.cell == wanted(epochs or r.cell.epochs)]
     return max(found, key=lambda run: len(run.history), default=None)
 
 
