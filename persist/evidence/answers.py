@@ -4,6 +4,8 @@ import contextlib
 import statistics
 from pathlib import Path
 
+import pandas as pd
+
 from persist.evidence import payoff, readings
 from persist.evidence.claims import Decided, Runs, above, comparable
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
@@ -24,15 +26,21 @@ def grid_records(root, grids, *names: str) -> list[Record]:
     return list(found.values())
 
 
-def recorded(root, grids="grids") -> str:
-    """How much of every grid is recorded, a line each, the paper's first."""
-    lines, paths = [], sorted(Path(grids).glob("*.yaml"), key=lambda path: (path.stem[:5] != "paper", path.stem))
+def recorded(root, grids="grids") -> pd.DataFrame:
+    """A row for every grid, the paper's first: how much is recorded, and the hours that its runs took and would take,
+    one after the other."""
+    rows, paths = [], sorted(Path(grids).glob("*.yaml"), key=lambda path: (path.stem[:5] != "paper", path.stem))
     for grid in (load_grid(path) for path in paths if path.stem != "smoke"):
         records = find_records(grid.cells, [Path(root) / grid.name])
         going = [f"{r.history[-1]['epoch']} of {r.cell.epochs} epochs" for r in records if r.status == "unfinished"]
-        unfinished = f"; unfinished: {', '.join(going)}" if going else ""
-        lines.append(f"- `{grid.name}`: {len(records) - len(going)} of {count(len(grid.cells), 'run')}{unfinished}")
-    return "\n".join(lines)
+        lasts, whole = [r.history[-1] for r in records], sum(c.epochs * c.K * c.examples for c in grid.cells)
+        hours, done = sum(last["wall_seconds"] for last in lasts) / 3600, sum(last["gradients"] for last in lasts)
+        rows.append({
+            "grid": f"`{grid.name}`", "runs": f"{len(records) - len(going)} of {len(grid.cells)}",
+            "unfinished": ", ".join(going) or "-", "hours so far": f"{hours:.1f}",
+            "hours in all, about": f"{hours * whole / done:.1f}" if done else "-",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def answers(root, grids="grids") -> str:

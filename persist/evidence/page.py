@@ -4,6 +4,7 @@ What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by the block 
 """
 
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,13 @@ def _figures(root) -> dict[str, str]:
     return {"paper": "\n\n".join(shown), "first": "![Figure 3: m = 512](figures/paper/figure3.png)"}
 
 
+def _recorded(root) -> dict[str, str]:
+    table, judged = recorded(root), verdicts(root).partition("\n")[0]
+    runs = ", ".join(f"{grid} {n}" for grid, n in zip(table["grid"], table["runs"]))
+    short = textwrap.fill(f"Verdicts so far: {judged} Runs so far: {runs}.", 120)
+    return {"": markdown(table), "short": short}
+
+
 def _readings(root) -> dict[str, str]:
     records = grid_records(root, "grids", "readings", "readings-start")
     return {"table": markdown(readings.readings_table(records)), "choice": readings.describe_choice(records)}
@@ -65,7 +73,7 @@ def _readings(root) -> dict[str, str]:
 # The first word of a block's name -> all such blocks, by the rest of their names, made of the records in a folder.
 BLOCKS: dict[str, Callable[[str], dict[str, str]]] = {
     "answers": lambda root: {"": answers(root)},
-    "recorded": lambda root: {"": f"Verdicts so far: {verdicts(root).partition(chr(10))[0]}\n\n{recorded(root)}"},
+    "recorded": _recorded,
     "figures": _figures,
     "table": _tables,
     "verdicts": lambda root: {"": verdicts(root)},

@@ -60,11 +60,18 @@ def test_the_records_of_several_grids_are_read_together(folder):
     ]  # fmt: skip
 
 
-def test_how_much_is_recorded(folder):
-    make_record(Cell(m=512)).save(folder / f"results/paper/{Cell(m=512).name}.json")
-    open_one = make_record(Cell(m=512, K=5), stopped_at=3)
-    open_one.save(folder / f"results/paper/{open_one.cell.name}.json")
-    assert answers.recorded("results") == "- `paper`: 1 of 2 runs; unfinished: 3 of 100 epochs"
+def test_how_much_is_recorded_and_the_hours(folder):
+    (folder / "grids/paper.yaml").write_text("cells: [{m: 512, K: [1, 5], epochs: 100}]\n")
+    (folder / "grids/later.yaml").write_text("cells: [{m: 512}]\n")
+    for run in (make_record(Cell(m=512)), make_record(Cell(m=512, K=5), stopped_at=20)):
+        for entry in run.history:  # an hour for 10 000 000 gradients
+            entry["wall_seconds"] = entry["gradients"] * 3.6e-4
+        run.save(folder / f"results/paper/{run.cell.name}.json")
+    # of 600 passes in all, of 50 000 gradients, 100 and 20 times 5 are done
+    assert answers.recorded("results").values.tolist() == [
+        ["`paper`", "1 of 2", "20 of 100 epochs", "1.0", "3.0"],
+        ["`later`", "0 of 1", "-", "0.0", "-"],
+    ]
 
 
 def record(K, accuracy, m=512, **environment):
