@@ -4,7 +4,8 @@
     python benchmarks/bench.py --quick    a moment of everything: whether it runs; its numbers mean nothing
 
 Every round takes a sample of every arm, some seconds of training the paper's network on CIFAR-10, in another order.
-Writes benchmarks/results/cpu-<device>.json, raw samples and where they were taken, for persist/evidence/speed.py.
+Writes benchmarks/results/cpu-<device>.json (with a preloaded library's name, if any), raw samples and where they were
+taken, for persist/evidence/speed.py.
 """
 
 import argparse
@@ -261,7 +262,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         where = environment(device=None, data_sha256=data.load(Cell(m=1)).sha256)
-        path = Path(options.output) / f"cpu-{re.sub(r'[^a-z0-9]+', '-', where['device'].lower()).strip('-')}.json"
+        name = " ".join([where["device"], *where["preloaded"]]).lower()
+        path = Path(options.output) / f"cpu-{re.sub(r'[^a-z0-9]+', '-', name).strip('-')}.json"
         if path.exists() and not options.replace:
             raise ValueError(f"{path} is there already; to write over it: --replace (make bench REPLACE=1)")
         cores, plan = sorted(os.sched_getaffinity(0)), QUICK if options.quick else FULL
