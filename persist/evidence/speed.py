@@ -136,7 +136,11 @@ def blocks(results: list[dict]) -> dict[str, str]:
     """Name -> Markdown: what docs/speed.md says of the results."""
     makers = dict(rates=rate_table, how=how, steps=step_table, profile=profile_table, neighbour=neighbour_table)
     makers["picture"] = lambda result: f"![Examples per second](../figures/speed/{result['name']}.png)"
-    found = {name: "\n\n".join(map(make, results)) or "Not measured yet." for name, make in makers.items()}
+    heads = [f"*{_device(result)}*:\n\n" if len(results) > 1 else "" for result in results]
+    found = {
+        name: "\n\n".join(head + make(result) for head, result in zip(heads, results)) or "Not measured yet."
+        for name, make in makers.items()
+    }
     return found | {"multiplications": markdown((multiplications() / 1e6).map("{:.2f}".format).reset_index())}
 
 
@@ -159,4 +163,5 @@ def draw(result: dict) -> Figure:
 
 
 def _device(result) -> str:
-    return "{device}, {cores} cores, torch {torch}".format(**result["environment"])
+    where = result["environment"]
+    return ", ".join([where["device"], *where["preloaded"], f"{where['cores']} cores, torch {where['torch']}"])

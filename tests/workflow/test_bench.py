@@ -40,7 +40,14 @@ def made_up(**rates) -> dict:
         "schema": speed.SCHEMA,
         "quick": False,
         "plan": {"ms": [32, 256], "Ks": [1, 5], "rounds": 3, "seconds": 2.5},
-        "environment": {"device": "Some CPU", "cores": 2, "torch": "2", "git_commit": "a" * 40, "git_modified": ""},
+        "environment": {
+            "device": "Some CPU",
+            "cores": 2,
+            "torch": "2",
+            "git_commit": "a" * 40,
+            "git_modified": "",
+            "preloaded": [],
+        },
         "check": {"iterations": 10, "first": 2.3, "losses": {"plain": 2.25, "resident": 2.25 + 2e-8}},
         "samples": samples,
         "profile": [{"m": m, "steps": 100, "seconds": PARTS} for m in (32, 256)],
@@ -152,6 +159,13 @@ def test_every_block_has_its_place_on_the_page_with_and_without_results(project)
     for name, block in measured.items():
         assert "not measured" not in block.lower() and len(block) > 20
         assert (nothing[name] == "Not measured yet.") == (name != "multiplications")
+
+
+def test_results_of_several_devices_are_told_apart():
+    one, other = ({**made_up(), "name": "cpu-some"} for _ in range(2))
+    other["environment"] = one["environment"] | {"preloaded": ["faster.so"]}
+    table = speed.blocks([one, other])["rates"]
+    assert table.startswith("*Some CPU, 2 cores, torch 2*:\n\n|") and "\n\n*Some CPU, faster.so, 2 cores" in table
 
 
 # --- benchmarks/bench.py
