@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from persist.evidence import payoff, readings
+from persist.evidence import loading, payoff, readings
 from persist.evidence.claims import Decided, Runs, above, comparable
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
@@ -48,9 +48,10 @@ def answers(root, grids="grids") -> str:
     ended = [record for record in grid_records(root, grids, "paper", "paper-seeds") if record.status != "unfinished"]
     curves = {m: select(ended, m, "constant") for m in (32, 256, 512)}
     arms = {m: runs for m, runs in curves.items() if accuracy_gap(best_accuracy, runs[5], runs[1])}
+    loaders = loading.ratios(grid_records(root, grids, "loading"))
     rows = [
         ("Does a larger K do better per epoch?", _per_epoch, arms),
-        ("And in computing time?", _in_time, arms),
+        ("And in computing time?", lambda arms: _in_time(arms, loaders), arms),
         ("Does it make large minibatches competitive?", _large, {32, 512} <= set(arms) and arms),
         ("Which network was it?", _network, grid_records(root, grids, "readings", "readings-start")),
         ("Should I use it?", payoff.short, payoff.load(root, grids)),
@@ -72,7 +73,8 @@ def _per_epoch(arms) -> tuple[str, str]:
     return f"{answer}.", f"accuracy over all epochs, K = 5 less K = 1: {evidence}"
 
 
-def _in_time(arms) -> tuple[str, str]:
+def _in_time(arms, loaders) -> tuple[str, str]:
+    """loaders: (C/L, K) -> time(K)/time(1) behind them."""
     runs, ratios = Runs([run for of_m in arms.values() for of_K in of_m.values() for run in of_K]), {}
     for m in arms:
         with contextlib.suppress(Decided):
@@ -82,9 +84,12 @@ def _in_time(arms) -> tuple[str, str]:
     low, high = (f"{end(ratios.values()):.1f}" for end in (min, max))
     times = low if low == high else f"{low} to {high}"
     found = "; ".join(f"m = {m}: {ratio:.2f}" for m, ratio in ratios.items())
+    behind = sorted((c, ratio) for (c, K), ratio in loaders.items() if K == 5)
+    ends = " to ".join(f"{ratio:.1f} (C/L = {c:.2f})" for c, ratio in behind[:: len(behind) - 1 or 1])
     return (
-        f"With the data in memory K = 5 takes {times} times as long as K = 1 ([behind a loader](docs/time.md)).",
-        f"seconds of a run, K = 5 over K = 1: {found}",
+        f"With the data in memory K = 5 takes {times} times as long as K = 1. Behind a data loader, with C/L the time "
+        f"of a pass of training over that of loading: {ends or 'not recorded yet'} ([when](docs/time.md)).",
+        f"seconds of a run, K = 5 over K = 1: {found}; behind a loader: {count(len(behind), 'configuration')} (n = 1)",
     )
 
 

@@ -141,6 +141,26 @@ def describe(runs: pd.DataFrame) -> str:
     )
 
 
+def describe_small(records: list[Record], monai: pd.DataFrame) -> str:
+    """What the models say of the smaller m with an L and an H of their own: L is what the loader takes for it with
+    nothing trained. A row for each network and K. Not in the plan, which has one L for every m. Raises NotMeasured."""
+    measured, rows = runs(records), []
+    E, _, _, n = measure(measured)
+    alone = monai[(monai["loader"] == "loader") & (monai["K"] == 0)].set_index("m")["seconds"]
+    for (m, width), network in measured[measured.examples == n].groupby(["m", "width"]):
+        of_K = network.set_index("K").sort_index()
+        if m < measured.m.max() and m in alone and 1 in of_K.index:
+            L, C = alone[m] - E, np.ptp(of_K.busy) / np.ptp(of_K.index)
+            H = of_K.busy[1] - C
+            for K in of_K.index[1:]:
+                ratio = of_K.seconds[K] / of_K.seconds[1]
+                said = (law(C / L, K, E / L, H / L) for law, _ in MODELS.values())
+                shown = [f"{value:.2f} ({value / ratio - 1:+.0%})" for value in said]
+                rows.append([m, *(f"{x:.2f}" for x in (L, H, C, C / L)), K, f"{ratio:.2f}", *shown])
+    names = ["m", "L, s", "H, s", "C, s", "C/L", "K", RATIO, *(f"{model} model" for model in MODELS)]
+    return markdown(pd.DataFrame(rows, columns=names))
+
+
 def when(records: list[Record]) -> str:
     """When persistency saves time, and why not with data in memory: one paragraph. Raises NotMeasured."""
     (_, L, H, _), table = measure(runs(records)), compare(runs(records))
@@ -176,10 +196,15 @@ def blocks(records: list[Record], monai: pd.DataFrame) -> dict[str, str]:
     picture = "![time(K)/time(1) against C/L](../figures/loading/loading.png)" if records else NOT_YET
     alone = [f"{r.loader}, m = {r.m}, {r.examples:,} images: {r.seconds:.2f} s" for r in monai.itertuples() if r.K == 0]
     found = {"picture": picture, "alone": "; ".join(alone) or NOT_YET, "paper": paper()}
-    texts = {"when": (when, records), "table": (describe, runs(records)), "monai": (describe, monai[monai["K"] > 0])}
-    for name, (text, of) in texts.items():
+    texts = {
+        "when": (when, records),
+        "table": (describe, runs(records)),
+        "small": (describe_small, records, monai),
+        "monai": (describe, monai[monai["K"] > 0]),
+    }
+    for name, (text, *of) in texts.items():
         try:
-            found[name] = text(of)
+            found[name] = text(*of)
         except NotMeasured as why:
             found[name] = str(why)
     return found

@@ -97,6 +97,18 @@ def test_every_time_is_found_again_whichever_model_holds(world):
     assert f"The {world} model is closer." in loading.describe(runs(records(world)))
 
 
+def test_a_smaller_m_with_the_loaders_own_time_for_it():
+    """At m = 32 loading takes 9 s, the hand-over 2 s and a pass 3 s: max(9, 2 + 3 K) over 9, with E."""
+    smaller = [Cell(m=32, epochs=3, pipeline="loader", width=0.25, K=K) for K in (1, 2, 5)]
+    made_up = [timed(cell, E + max(9, 2 + 3 * cell.K), 2 + 3 * cell.K) for cell in smaller]
+    alone = loading.load_monai("not there")
+    alone.loc[0] = ["loader", 32, 0.25, 0, 50_000, E + 9, 0.5]
+    *_, two, five = loading.describe_small([*records("max"), *made_up], alone).splitlines()
+    assert two == "| 32 | 9.00 | 2.00 | 3.00 | 0.33 | 2 | 1.00 | 1.00 (+0%) | 1.24 (+24%) |"  # 15.25 / 12.25
+    assert five == "| 32 | 9.00 | 2.00 | 3.00 | 0.33 | 5 | 1.86 | 1.86 (+0%) | 1.98 (+6%) |"  # 24.25 / 12.25
+    assert loading.describe_small(records("max"), alone) == "Not recorded yet."
+
+
 def test_ratios_are_as_measured():
     found = ratios(records("max"))
     assert np.ravel(sorted(found)) == pytest.approx(np.ravel([(c / L, K) for c in C.values() for K in (2, 5)]))
@@ -219,7 +231,7 @@ def test_nothing_recorded_is_said():
 
 def test_the_page_has_a_place_for_every_block(project):
     marks = re.findall(r"<!-- loading (\w+) -->\n(.*?)<!-- end -->", (project / "docs/time.md").read_text(), re.DOTALL)
-    assert {name for name, _ in marks} == set(loading.blocks([], NO_MONAI)) and len(marks) == 6
+    assert {name for name, _ in marks} == set(loading.blocks([], NO_MONAI)) and len(marks) == 7
 
 
 def drawn(ax):

@@ -105,6 +105,15 @@ def test_times_of_two_machines_are_not_compared(folder, changed, answer):
     assert answer in answers.answers("results").splitlines()[3]
 
 
+def test_the_time_behind_a_loader_is_told_from_the_smallest_to_the_largest_network(folder, monkeypatch):
+    record(1, 0.5)
+    record(5, 0.6)
+    measured = {(0.5, 2): 1.1, (0.5, 5): 2.6, (0.25, 5): 1.5, (4.0, 5): 4.9}
+    monkeypatch.setattr(answers.loading, "ratios", lambda records: measured)
+    row = answers.answers("results").splitlines()[3]
+    assert "loading: 1.5 (C/L = 0.25) to 4.9 (C/L = 4.00)" in row and "3 configurations" in row
+
+
 @pytest.mark.parametrize("large, word", [(0.5, "Yes: "), (0.4, "No: "), (0.481, "Not told apart: ")])
 def test_whether_large_minibatches_compete(folder, large, word):
     (folder / "grids/paper.yaml").write_text("cells: [{m: [32, 512], K: [1, 5]}]\n")
