@@ -1,6 +1,6 @@
 """How fast this project trains on this machine's CPU, beside what people would otherwise run, measured in turn.
 
-    python benchmarks/bench.py            (what `make bench` runs: some 20 minutes on two idle cores)
+    python benchmarks/bench.py            (what `make bench` runs: some 12 minutes on two idle cores)
     python benchmarks/bench.py --quick    a moment of everything: whether it runs; its numbers mean nothing
 
 Every round takes a sample of every arm, some seconds of training the paper's network on CIFAR-10, in another order.

@@ -147,7 +147,7 @@ def describe_small(records: list[Record], monai: pd.DataFrame) -> str:
     measured, rows = runs(records), []
     E, _, _, n = measure(measured)
     alone = monai[(monai["loader"] == "loader") & (monai["K"] == 0)].set_index("m")["seconds"]
-    for (m, width), network in measured[measured.examples == n].groupby(["m", "width"]):
+    for (m, _), network in measured[measured.examples == n].groupby(["m", "width"]):
         of_K = network.set_index("K").sort_index()
         if m < measured.m.max() and m in alone and 1 in of_K.index:
             L, C = alone[m] - E, np.ptp(of_K.busy) / np.ptp(of_K.index)
