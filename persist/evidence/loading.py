@@ -1,5 +1,5 @@
 """Where the gain in time comes from: the seconds of an epoch behind a data loader, beside two models of them. Reads
-records and benchmarks/results/loading.json only; imports no torch.
+records and benchmarks/results only; imports no torch.
 
 time(K), of an epoch that uses each minibatch K times, is made of L, loading; C, one pass of training; H, the hand-over
 of the minibatches; and E, the rest (docs/time.md). Nothing is fitted to the ratios that are judged: C is what the
@@ -74,11 +74,23 @@ def runs(records: list[Record], pipeline: str = "loader") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def load_monai(path="benchmarks/results/loading.json") -> pd.DataFrame:
-    """What benchmarks/loading.py measured, as runs() has it, medians over the epochs; no rows where it is not there.
-    K = 0: "monai" and this project's "loader" with nothing trained."""
-    rows = json.loads(Path(path).read_text())["runs"] if Path(path).exists() else []
+def load_others(folder="benchmarks/results") -> pd.DataFrame:
+    """What benchmarks/loading.py and slow_loader.py measured, as runs() has it, medians over the epochs; no rows where
+    they have not run. "monai"; "decoding", a slower loader; K = 0: "monai" and this project's "loader" with nothing
+    trained."""
+    paths = [path for name in ("loading", "slow_loader") if (path := Path(folder) / f"{name}.json").exists()]
+    rows = [row for path in paths for row in json.loads(path.read_text())["runs"]]
     return pd.DataFrame(rows, columns=COLUMNS).map(lambda value: np.median(value) if isinstance(value, list) else value)
+
+
+def of(others: pd.DataFrame, loader: str) -> pd.DataFrame:
+    """The rows of a loader, with something trained."""
+    return others[(others["loader"] == loader) & (others["K"] > 0)]
+
+
+def _alone(others: pd.DataFrame) -> pd.DataFrame:
+    """The rows with nothing trained."""
+    return others[others["K"] == 0]
 
 
 def measure(runs: pd.DataFrame) -> tuple[float, float, float, int]:
@@ -118,11 +130,13 @@ def errors(table: pd.DataFrame) -> pd.DataFrame:
     return table[list(MODELS)].div(table[RATIO], axis=0) - 1
 
 
-def ratios(records: list[Record]) -> dict[tuple[float, int], float]:
-    """(C/L, K) -> time(K)/time(1) as measured behind the loader; empty where that is not recorded."""
-    with contextlib.suppress(NotMeasured):
-        return compare(runs(records)).set_index(["C/L", "K"])[RATIO].to_dict()
-    return {}
+def ratios(records: list[Record], others: pd.DataFrame) -> dict[tuple[float, int], float]:
+    """(C/L, K) -> time(K)/time(1) as measured behind the loader and the slower one; empty where neither has been."""
+    found = {}
+    for measured in (of(others, "decoding"), runs(records)):
+        with contextlib.suppress(NotMeasured):
+            found |= compare(measured).set_index(["C/L", "K"])[RATIO].to_dict()
+    return found
 
 
 def describe(runs: pd.DataFrame) -> str:
@@ -141,12 +155,12 @@ def describe(runs: pd.DataFrame) -> str:
     )
 
 
-def describe_small(records: list[Record], monai: pd.DataFrame) -> str:
+def describe_small(records: list[Record], others: pd.DataFrame) -> str:
     """What the models say of the smaller m with an L and an H of their own: L is what the loader takes for it with
     nothing trained. A row for each network and K. Not in the plan, which has one L for every m. Raises NotMeasured."""
     measured, rows = runs(records), []
     E, _, _, n = measure(measured)
-    alone = monai[(monai["loader"] == "loader") & (monai["K"] == 0)].set_index("m")["seconds"]
+    alone = _alone(others)[others["loader"] == "loader"].set_index("m")["seconds"]
     for (m, _), network in measured[measured.examples == n].groupby(["m", "width"]):
         of_K = network.set_index("K").sort_index()
         if m < measured.m.max() and m in alone and 1 in of_K.index:
@@ -155,7 +169,7 @@ def describe_small(records: list[Record], monai: pd.DataFrame) -> str:
             for K in of_K.index[1:]:
                 ratio = of_K.seconds[K] / of_K.seconds[1]
                 said = (law(C / L, K, E / L, H / L) for law, _ in MODELS.values())
-                shown = [f"{value:.2f} ({value / ratio - 1:+.0%})" for value in said]
+                shown = [f"{value:.2f} ({round(value / ratio - 1, 2) + 0.0:+.0%})" for value in said]  # no -0 %
                 rows.append([m, *(f"{x:.2f}" for x in (L, H, C, C / L)), K, f"{ratio:.2f}", *shown])
     names = ["m", "L, s", "H, s", "C, s", "C/L", "K", RATIO, *(f"{model} model" for model in MODELS)]
     return markdown(pd.DataFrame(rows, columns=names))
@@ -191,29 +205,36 @@ def paper() -> str:
     )
 
 
-def blocks(records: list[Record], monai: pd.DataFrame) -> dict[str, str]:
+def blocks(records: list[Record], others: pd.DataFrame) -> dict[str, str]:
     """Name -> Markdown: what docs/time.md and the notebook say of the records."""
     picture = "![time(K)/time(1) against C/L](../figures/loading/loading.png)" if records else NOT_YET
-    alone = [f"{r.loader}, m = {r.m}, {r.examples:,} images: {r.seconds:.2f} s" for r in monai.itertuples() if r.K == 0]
+    alone = [
+        f"{r.loader}, m = {r.m}, {r.examples:,} images: {r.seconds:.2f} s" for r in others.itertuples() if r.K == 0
+    ]
     found = {"picture": picture, "alone": "; ".join(alone) or NOT_YET, "paper": paper()}
     texts = {
         "when": (when, records),
         "table": (describe, runs(records)),
-        "small": (describe_small, records, monai),
-        "monai": (describe, monai[monai["K"] > 0]),
+        "small": (describe_small, records, others),
+        "decoding": (describe, of(others, "decoding")),
+        "monai": (describe, of(others, "monai")),
     }
-    for name, (text, *of) in texts.items():
+    for name, (text, *what) in texts.items():
         try:
-            found[name] = text(*of)
+            found[name] = text(*what)
         except NotMeasured as why:
             found[name] = str(why)
     return found
 
 
-def draw_loading(records: list[Record], monai: pd.DataFrame) -> Figure:
-    """time(2)/time(1) and time(5)/time(1) against C/L: both models, measured behind both loaders, the paper placed."""
+def draw_loading(records: list[Record], others: pd.DataFrame) -> Figure:
+    """time(2)/time(1) and time(5)/time(1) against C/L: both models, measured behind all loaders, the paper placed."""
     (E, L, H, n), tables = (0, 1, 0, 0), []
-    for name, of_loader in (("behind MONAI's loader", monai[monai["K"] > 0]), ("measured", runs(records))):
+    for name, of_loader in (
+        ("behind MONAI's loader", of(others, "monai")),
+        ("behind a slower loader", of(others, "decoding")),
+        ("measured", runs(records)),
+    ):
         with contextlib.suppress(NotMeasured):
             E, L, H, n = measure(of_loader)
             tables += [(name, m, table) for m, table in compare(of_loader).groupby("m")]
@@ -223,7 +244,8 @@ def draw_loading(records: list[Record], monai: pd.DataFrame) -> Figure:
         for (law, text), (shade, width) in zip(MODELS.values(), ((color, 2), ("#777777", 1.4))):
             ax.plot(c, law(c, K, E / L, H / L), color=shade, ls=line, lw=width, label=text)
         for name, m, table in tables:
-            fill, marker = "full" if name == "measured" else "none", "o" if m == 512 else "s"
+            fill = "none" if "MONAI" in name else "full"
+            marker = "s" if m != 512 else "D" if "slower" in name else "o"
             points = table[table["K"] == K][["C/L", RATIO]].to_numpy().T
             ax.plot(*points, marker, ms=7, color=color, fillstyle=fill, label=f"{name}, m = {m}")
         for (name, ratio), marker in zip(PAPER.items() if K == 5 else (), "*<"):

@@ -37,7 +37,7 @@ def verdicts(root, grids="grids") -> str:
     """Markdown: every claim of the paper, judged by what is recorded."""
     tie = len(readings.tied(grid_records(root, grids, "readings", "readings-start"))) > 1
     used = [(32, 1), (32, 5)] if tie else [(32, 1)]
-    measured = loading.ratios(grid_records(root, grids, "loading"))
+    measured = loading.ratios(grid_records(root, grids, "loading"), loading.load_others())
     return verdict_table(judge_all(grid_records(root, grids, "paper", "paper-seeds"), measured, used))
 
 
@@ -77,7 +77,7 @@ BLOCKS: dict[str, Callable[[str], dict[str, str]]] = {
     "figures": _figures,
     "table": _tables,
     "verdicts": lambda root: {"": verdicts(root)},
-    "loading": lambda root: loading.blocks(grid_records(root, "grids", "loading"), loading.load_monai()),
+    "loading": lambda root: loading.blocks(grid_records(root, "grids", "loading"), loading.load_others()),
     "payoff": payoff.blocks,
     "readings": _readings,
     "speed": lambda root: speed.blocks(speed.load()),

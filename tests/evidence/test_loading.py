@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persist import Cell
+from persist import data as datasets
 from persist.evidence import loading
 from persist.evidence.loading import NotMeasured, compare, errors, maximum, measure, place, ratios, runs, summed
 from persist.grids import load_grid
@@ -22,7 +23,7 @@ from persist.persistency import persistent
 
 E, L, H = 0.25, 6.0, 0.75  # seconds an epoch of 50 000 images, of the made-up loader
 C = {0.01: 1.0, 0.25: 3.0, 1.0: 15.0}  # width -> seconds of a pass
-NO_MONAI = loading.load_monai("not there")
+NO_OTHERS = loading.load_others("not there")
 WORLDS = {
     "max": lambda load, take, train: max(load, take + train),  # of an epoch: loading, hand-over, training
     "sum": lambda load, take, train: load + train,
@@ -101,7 +102,7 @@ def test_a_smaller_m_with_the_loaders_own_time_for_it():
     """At m = 32 loading takes 9 s, the hand-over 2 s and a pass 3 s: max(9, 2 + 3 K) over 9, with E."""
     smaller = [Cell(m=32, epochs=3, pipeline="loader", width=0.25, K=K) for K in (1, 2, 5)]
     made_up = [timed(cell, E + max(9, 2 + 3 * cell.K), 2 + 3 * cell.K) for cell in smaller]
-    alone = loading.load_monai("not there")
+    alone = loading.load_others("not there")
     alone.loc[0] = ["loader", 32, 0.25, 0, 50_000, E + 9, 0.5]
     *_, two, five = loading.describe_small([*records("max"), *made_up], alone).splitlines()
     assert two == "| 32 | 9.00 | 2.00 | 3.00 | 0.33 | 2 | 1.00 | 1.00 (+0%) | 1.24 (+24%) |"  # 15.25 / 12.25
@@ -110,11 +111,18 @@ def test_a_smaller_m_with_the_loaders_own_time_for_it():
 
 
 def test_ratios_are_as_measured():
-    found = ratios(records("max"))
+    found = ratios(records("max"), NO_OTHERS)
     assert np.ravel(sorted(found)) == pytest.approx(np.ravel([(c / L, K) for c in C.values() for K in (2, 5)]))
     # C = 3 s: 0.25 + max(6, 0.75 + 3 K) seconds; C = 15 s: 0.25 + 0.75 + 15 K
     expected = [1, 1, 7 / 6.25, 16 / 6.25, 31 / 16, 76 / 16]
     assert [found[key] for key in sorted(found)] == pytest.approx(expected)
+
+
+def test_a_slower_loader_counts_among_the_ratios_and_monais_does_not():
+    others = runs(records("sum")).assign(loader="decoding", seconds=lambda rows: rows["seconds"] * 10)
+    found = ratios(records("max"), others)
+    assert found == ratios(records("max"), NO_OTHERS) | ratios([], others)
+    assert len(ratios([], others)) == 6 and ratios([], others.assign(loader="monai")) == {}
 
 
 def simulate(width, K, n, slots):
@@ -148,7 +156,7 @@ def test_the_first_epoch_warms_up_and_is_left_out():
     base = dict(m=512, pipeline="loader")
     found = runs([timed(Cell(**base, epochs=2), 2.0, 1.0, warm_up=5.0), timed(Cell(**base, epochs=1), 3.0, 1.0)])
     assert found[["seconds", "busy"]].to_numpy().tolist() == [[2, 1], [3, 1]]
-    assert ratios(records("max", warm_up=3.0)) == pytest.approx(ratios(records("max")))
+    assert ratios(records("max", warm_up=3.0), NO_OTHERS) == pytest.approx(ratios(records("max"), NO_OTHERS))
 
 
 def test_runs_that_say_nothing_of_these_times_are_left_out():
@@ -174,7 +182,7 @@ def test_without_the_runs_that_measure_the_loader_nothing_is_recorded(missing):
 
     left = [record for record in records() if not is_missing(record.cell)]
     assert len(left) == len(records()) - 1
-    assert ratios(left) == ratios([]) == {}
+    assert ratios(left, NO_OTHERS) == ratios([], NO_OTHERS) == {}
     with pytest.raises(NotMeasured, match="Not recorded yet"):
         measure(runs(left))
 
@@ -183,7 +191,7 @@ def test_a_network_that_is_never_faster_than_the_loader_cannot_measure_it(monkey
     monkeypatch.setitem(C, 0.01, 8.0)
     with pytest.raises(NotMeasured, match="16.75 s"):  # H + 2 C
         measure(runs(records()))
-    assert "16.75 s" in loading.blocks(records(), NO_MONAI)["when"]
+    assert "16.75 s" in loading.blocks(records(), NO_OTHERS)["when"]
 
 
 def test_in_memory_every_use_costs_its_time():
@@ -214,7 +222,7 @@ def test_the_grid_measures_all_that_the_page_shows(project):
             made_up.append(timed(cell, E + part * max(L, H + train), part * (H + train)))
         else:
             made_up.append(timed(cell, part * train, part * train, pinned=(0,)))
-    blocks = loading.blocks(made_up, NO_MONAI)
+    blocks = loading.blocks(made_up, NO_OTHERS)
     assert not any("ot recorded yet" in blocks[name] for name in ("when", "table", "picture"))
     table = compare(runs(made_up))
     assert set(table["m"]) == {32, 512} and set(table["K"]) == {2, 5}
@@ -223,15 +231,15 @@ def test_the_grid_measures_all_that_the_page_shows(project):
 
 
 def test_nothing_recorded_is_said():
-    blocks = loading.blocks([], NO_MONAI)
+    blocks = loading.blocks([], NO_OTHERS)
     assert {name for name, block in blocks.items() if block == "Not recorded yet."} == set(blocks) - {"paper"}
     assert "C/L = 0.57" in blocks["paper"] and "8 s or 10.25 s" in blocks["paper"]
-    loading.draw_loading([], NO_MONAI)
+    loading.draw_loading([], NO_OTHERS)
 
 
 def test_the_page_has_a_place_for_every_block(project):
     marks = re.findall(r"<!-- loading (\w+) -->\n(.*?)<!-- end -->", (project / "docs/time.md").read_text(), re.DOTALL)
-    assert {name for name, _ in marks} == set(loading.blocks([], NO_MONAI)) and len(marks) == 7
+    assert {name for name, _ in marks} == set(loading.blocks([], NO_OTHERS)) and len(marks) == 8
 
 
 def drawn(ax):
@@ -240,13 +248,17 @@ def drawn(ax):
 
 
 def test_the_picture_shows_what_was_measured_and_both_models(tmp_path):
-    monai = tmp_path / "loading.json"
-    rows = [dict(zip(loading.COLUMNS, row)) for row in runs(records("sum")).assign(loader="monai").to_numpy()]
-    monai.write_text(json.dumps({"runs": rows}))
+    for name, loader in (("loading", "monai"), ("slow_loader", "decoding")):
+        rows = [dict(zip(loading.COLUMNS, row)) for row in runs(records("sum")).assign(loader=loader).to_numpy()]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"runs": rows}))
     ours, theirs = compare(runs(records("max"))), compare(runs(records("sum")))
-    for ax, K in zip(loading.draw_loading(records("max"), loading.load_monai(monai)).axes, (2, 5), strict=True):
+    for ax, K in zip(loading.draw_loading(records("max"), loading.load_others(tmp_path)).axes, (2, 5), strict=True):
         lines = drawn(ax)
-        for table, label in ((ours, "measured, m = 512"), (theirs, "behind MONAI's loader, m = 512")):
+        for table, label in (
+            (ours, "measured, m = 512"),
+            (theirs, "behind MONAI's loader, m = 512"),
+            (theirs, "behind a slower loader, m = 512"),
+        ):
             expected = table[table["K"] == K][["C/L", loading.RATIO]].to_numpy()
             np.testing.assert_allclose(lines[label], expected)
         for law, label in loading.MODELS.values():
@@ -282,7 +294,7 @@ def test_the_benchmark_measures_what_the_page_reads(benchmark, tmp_path):
     cells = [Cell(m=16, K=K, train_size=32, **TINY) for K in (1, 2)] + [Cell(m=16, train_size=16, **TINY)]
     rows = benchmark.measure(cells)
     (tmp_path / "loading.json").write_text(json.dumps({"runs": rows}))
-    monai = loading.load_monai(tmp_path / "loading.json")
+    monai = loading.load_others(tmp_path)
     assert [tuple(row) for row in monai[["loader", "m", "K", "examples"]].to_numpy()] == [
         ("monai", 16, 1, 32),
         ("monai", 16, 2, 32),
@@ -293,6 +305,21 @@ def test_the_benchmark_measures_what_the_page_reads(benchmark, tmp_path):
     assert all(len(row["seconds"]) == 1 for row in rows)  # of two epochs the first warms up
     assert ((monai["busy"] > 0) & (monai["busy"] < monai["seconds"])).all()
     assert loading.blocks([], monai)["alone"].startswith("monai, m = 16, 32 images: ")
+
+
+def test_the_slower_loader_gives_the_same_pixels_and_its_rows_are_read(project, monkeypatch, tmp_path):
+    pytest.importorskip("monai")
+    monkeypatch.syspath_prepend(project / "benchmarks")
+    slow_loader = importlib.import_module("slow_loader")
+    cell = Cell(m=16, train_size=32, **TINY)
+    train = datasets.load(cell).train
+    images = torch.stack([slow_loader.Decoding(cell, train, side=64)[i][0] for i in range(32)])
+    torch.testing.assert_close(images, datasets.scale(train.images, cell).contiguous())
+    cells = [cell, dataclasses.replace(cell, K=2), dataclasses.replace(cell, train_size=16)]
+    rows = slow_loader.measure(cells, 64, None)
+    (tmp_path / "slow_loader.json").write_text(json.dumps({"runs": rows}))
+    found = loading.of(loading.load_others(tmp_path), "decoding")
+    assert found[["m", "K", "examples"]].to_numpy().tolist() == [[16, 1, 32], [16, 2, 32], [16, 1, 16]]
 
 
 def test_the_notebook_draws_the_records(project, tmp_path):

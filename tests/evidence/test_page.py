@@ -109,7 +109,7 @@ def test_the_time_behind_a_loader_is_told_from_the_smallest_to_the_largest_netwo
     record(1, 0.5)
     record(5, 0.6)
     measured = {(0.5, 2): 1.1, (0.5, 5): 2.6, (0.25, 5): 1.5, (4.0, 5): 4.9}
-    monkeypatch.setattr(answers.loading, "ratios", lambda records: measured)
+    monkeypatch.setattr(answers.loading, "ratios", lambda records, others: measured)
     row = answers.answers("results").splitlines()[3]
     assert "loading: 1.5 (C/L = 0.25) to 4.9 (C/L = 4.00)" in row and "3 configurations" in row
 
