@@ -16,7 +16,6 @@ import os
 import sys
 
 import torch
-from monai.data import ThreadDataLoader
 from tqdm import tqdm
 
 from persist import data as datasets
@@ -35,13 +34,15 @@ class Monai(datasets.Loader):
     """The images and transforms of the pipeline "loader" behind MONAI's loader, which yields each minibatch K times."""
 
     def minibatches(self, epoch: int):
+        from monai.data import ThreadDataLoader
+
         indices = datasets.minibatch_indices(self.cell, epoch, len(self))
         return ThreadDataLoader(self, repeats=self.cell.K, batch_sampler=indices)
 
 
-def timed(pipeline, train: bool) -> dict:
-    """A row: seconds of every epoch but the first, which warms up, by the clock and of this thread's CPU time. K = 0:
-    nothing trained."""
+def timed(pipeline, name: str, train: bool) -> dict:
+    """A row, under the loader's name: seconds of every epoch but the first, which warms up, by the clock and of this
+    thread's CPU time. K = 0: nothing trained."""
     cell, spans = pipeline.cell, []
     model = build_model(cell)
     optimizer = build_optimizer(cell, model)
@@ -52,7 +53,7 @@ def timed(pipeline, train: bool) -> dict:
                 sgd_step(cell, model, optimizer, images, labels, cell.lr)
         spans.append([end - begin for begin, end in zip(start, clocks(CPU))])
     seconds, busy = zip(*spans[1:])
-    row = {"loader": "monai" if isinstance(pipeline, Monai) else "loader", "m": cell.m, "width": cell.width}
+    row = {"loader": name, "m": cell.m, "width": cell.width}
     return row | {"K": cell.K * train, "examples": cell.examples, "seconds": seconds, "busy": busy}
 
 
@@ -61,9 +62,11 @@ def measure(cells: list) -> list[dict]:
     data = {cell: datasets.load(cell).train for cell in cells}
     of_m = {cell.m: cell for cell in sorted(cells, key=lambda cell: cell.examples) if cell.K == 1}  # the most examples
     with strict_arithmetic():
-        rows = [timed(Monai(cell, data[cell], CPU), train=True) for cell in tqdm(cells)]
-        pairs = [(loader, cell) for cell in of_m.values() for loader in (Monai, datasets.Loader)]
-        return rows + [timed(loader(cell, data[cell], CPU), train=False) for loader, cell in pairs]
+        rows = [timed(Monai(cell, data[cell], CPU), "monai", train=True) for cell in tqdm(cells)]
+        for cell in of_m.values():
+            for name, loader in (("monai", Monai), ("loader", datasets.Loader)):
+                rows.append(timed(loader(cell, data[cell], CPU), name, train=False))
+    return rows
 
 
 if __name__ == "__main__":

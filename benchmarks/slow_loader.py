@@ -40,7 +40,7 @@ def measure(cells: list[Cell], side: int, worker_core: int | None) -> list[dict]
             alike = list(group)
             pipeline = Decoding(alike[0], datasets.load(alike[0]).train, side, worker_core)
             for pipeline.cell in tqdm(alike):
-                rows.append(timed(pipeline, train=True) | {"loader": "decoding"})
+                rows.append(timed(pipeline, "decoding", train=True))
     return rows
 
 

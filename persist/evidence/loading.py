@@ -29,7 +29,8 @@ PAPER = {"m = 32": PAPER_SECONDS[5] / PAPER_SECONDS[1], "m = 256, 512": AT_LARGE
 COLUMNS = ["loader", "m", "width", "K", "examples", "seconds", "busy"]  # of a run, see runs()
 RATIO = "time(K)/time(1)"
 # Columns of compare(), and how they are shown.
-SHOWN = {"m": "", "width": "g", "C, s": ".2f", "C/L": ".2f", "K": "", "time(1), s": ".1f", "time(K), s": ".1f"}
+SHOWN = {"m": "", "width": "g", "L, s": ".2f", "H, s": ".2f", "C, s": ".2f", "C/L": ".2f", "K": ""}
+SHOWN |= {"time(1), s": ".1f", "time(K), s": ".1f"}
 NOT_YET = "Not recorded yet."
 
 
@@ -88,11 +89,6 @@ def of(others: pd.DataFrame, loader: str) -> pd.DataFrame:
     return others[(others["loader"] == loader) & (others["K"] > 0)]
 
 
-def _alone(others: pd.DataFrame) -> pd.DataFrame:
-    """The rows with nothing trained."""
-    return others[others["K"] == 0]
-
-
 def measure(runs: pd.DataFrame) -> tuple[float, float, float, int]:
     """E, L and H of a loader, in seconds an epoch of so many examples. Raises NotMeasured."""
     narrow = runs[(runs.m == runs.m.max()) & (runs.width == runs.width.min())].set_index(["K", "examples"])
@@ -111,16 +107,21 @@ def measure(runs: pd.DataFrame) -> tuple[float, float, float, int]:
     return E, L, H, n
 
 
-def compare(runs: pd.DataFrame) -> pd.DataFrame:
+def compare(runs: pd.DataFrame, own: dict[int, float] | None = None) -> pd.DataFrame:
     """A row for each network and K > 1, by m, C/L and K: the measured ratio time(K)/time(1), and what the models say of
-    it. One loader has one L, whatever m. Raises NotMeasured."""
+    it. One loader has one L and H, whatever m; with `own`, m -> E + L, only those m, each with its own. Raises
+    NotMeasured."""
     (E, L, H, n), rows = measure(runs), []
     for (m, width), network in runs[runs.examples == n].groupby(["m", "width"]):
         of_K = network.set_index("K").sort_index()
-        for K in of_K.index[1:] if 1 in of_K.index else []:
-            C, seconds = np.ptp(of_K.busy) / np.ptp(of_K.index), of_K.seconds
+        if 1 not in of_K.index or (own is not None and m not in own):
+            continue
+        C, seconds = np.ptp(of_K.busy) / np.ptp(of_K.index), of_K.seconds
+        if own is not None:
+            L, H = own[m] - E, of_K.busy[1] - C
+        for K in of_K.index[1:]:
             models = [law(C / L, K, E / L, H / L) for law, _ in MODELS.values()]
-            rows.append([m, width, C, C / L, K, seconds[1], seconds[K], seconds[K] / seconds[1], *models])
+            rows.append([m, width, L, H, C, C / L, K, seconds[1], seconds[K], seconds[K] / seconds[1], *models])
     table = pd.DataFrame(rows, columns=[*SHOWN, RATIO, *MODELS])
     return table.sort_values(["m", "C/L", "K"], ascending=[False, True, True])
 
@@ -141,54 +142,48 @@ def ratios(records: list[Record], others: pd.DataFrame) -> dict[tuple[float, int
 
 def describe(runs: pd.DataFrame) -> str:
     """The loader's times, the ratios as a Markdown table, and how far each model is off. Raises NotMeasured."""
-    (E, L, H, n), table = measure(runs), compare(runs)
-    off, shown = errors(table), {name: table[name].map(f"{{:{digits}}}".format) for name, digits in SHOWN.items()}
-    shown[RATIO] = table[RATIO].map("{:.2f}".format)
-    for model in MODELS:
-        percent = (off[model].round(2) + 0.0).map(" ({:+.0%})".format)  # + 0.0: no -0 %
-        shown[f"{model} model"] = table[model].map("{:.2f}".format) + percent
+    (E, _, _, n), table = measure(runs), compare(runs)
+    off = errors(table)
     far = [f"{off[m].abs().mean():.1%} by `{law}` ({off[m].abs().max():.1%} at most)" for m, (_, law) in MODELS.items()]
     return (
-        f"An epoch of {n:,} images: loading L = {L:.2f} s, hand-over H = {H:.2f} s, the rest E = {E:.2f} s.\n\n"
-        f"{markdown(pd.DataFrame(shown))}\n\nMean error over the {len(off)} ratios: {', '.join(far)}. The "
-        f"{off.abs().mean().idxmin()} model is closer."
+        f"An epoch of {n:,} images; the rest E = {E:.2f} s.\n\n{_markdown(table)}\n\nMean error over the {len(off)} "
+        f"ratios: {', '.join(far)}. The {off.abs().mean().idxmin()} model is closer."
     )
 
 
 def describe_small(records: list[Record], others: pd.DataFrame) -> str:
     """What the models say of the smaller m with an L and an H of their own: L is what the loader takes for it with
-    nothing trained. A row for each network and K. Not in the plan, which has one L for every m. Raises NotMeasured."""
-    measured, rows = runs(records), []
-    E, _, _, n = measure(measured)
-    alone = _alone(others)[others["loader"] == "loader"].set_index("m")["seconds"]
-    for (m, _), network in measured[measured.examples == n].groupby(["m", "width"]):
-        of_K = network.set_index("K").sort_index()
-        if m < measured.m.max() and m in alone and 1 in of_K.index:
-            L, C = alone[m] - E, np.ptp(of_K.busy) / np.ptp(of_K.index)
-            H = of_K.busy[1] - C
-            for K in of_K.index[1:]:
-                ratio = of_K.seconds[K] / of_K.seconds[1]
-                said = (law(C / L, K, E / L, H / L) for law, _ in MODELS.values())
-                shown = [f"{value:.2f} ({round(value / ratio - 1, 2) + 0.0:+.0%})" for value in said]  # no -0 %
-                rows.append([m, *(f"{x:.2f}" for x in (L, H, C, C / L)), K, f"{ratio:.2f}", *shown])
-    names = ["m", "L, s", "H, s", "C, s", "C/L", "K", RATIO, *(f"{model} model" for model in MODELS)]
-    return markdown(pd.DataFrame(rows, columns=names))
+    nothing trained. Not in the plan, which has one L for every m. Raises NotMeasured."""
+    measured = runs(records)
+    alone = others[(others["K"] == 0) & (others["loader"] == "loader") & (others["m"] < measured["m"].max())]
+    return _markdown(compare(measured, alone.set_index("m")["seconds"].to_dict()))
 
 
-def when(records: list[Record]) -> str:
+def _markdown(table: pd.DataFrame) -> str:
+    """What compare() gives, with the error of each model."""
+    off, shown = errors(table), {name: table[name].map(f"{{:{digits}}}".format) for name, digits in SHOWN.items()}
+    shown[RATIO] = table[RATIO].map("{:.2f}".format)
+    for model in MODELS:
+        percent = (off[model].round(2) + 0.0).map(" ({:+.0%})".format)  # + 0.0: no -0 %
+        shown[f"{model} model"] = table[model].map("{:.2f}".format) + percent
+    return markdown(pd.DataFrame(shown))
+
+
+def when(records: list[Record], others: pd.DataFrame) -> str:
     """When persistency saves time, and why not with data in memory: one paragraph. Raises NotMeasured."""
-    (_, L, H, _), table = measure(runs(records)), compare(runs(records))
-    off, memory = errors(table).abs().mean(), runs(records, "resident").set_index("K").busy.sort_index()
-    table = table[(table["m"] == table["m"].max()) & (table["K"] == table["K"].max())]
-    (low, K, least), (high, _, most) = table[["C/L", "K", RATIO]].iloc[[0, -1]].to_numpy()
+    (_, L, H, _), off = measure(runs(records)), errors(compare(runs(records))).abs().mean()
+    memory = runs(records, "resident").set_index("K").busy.sort_index()
+    measured = sorted((c, ratio) for (c, K), ratio in ratios(records, others).items() if K == 5)
+    (low, least), (high, most) = measured[0], measured[-1]
     costs = [f"{memory[k] / memory[1]:.2f} with K = {k}" for k in memory.index if k > 1 and 1 in memory]
     return (
         "Persistency saves time where loading is slower than training: training would wait for the next minibatch, and "
         f"further uses of this one fill the wait. By the max model, off by {off['max']:.1%} on average (the sum model "
         f"by {off['sum']:.1%}), they cost no time as long as H + K·C stays below L, beyond that their full time: here, "
-        f"K = {K:.0f} is free up to C/L = {(1 - H / L) / K:.2f}. Measured, time({K:.0f})/time(1) is {least:.2f} at C/L "
-        f"= {low:.2f} and {most:.2f} at C/L = {high:.2f}. With data in memory there is no wait to fill, and every use "
-        f"costs its full time: time(K)/time(1) is {' and '.join(costs) or 'not recorded yet'}."
+        f"K = 5 is free up to C/L = {(1 - H / L) / 5:.2f}. Measured, time(5)/time(1) is {least:.2f} at C/L = {low:.2f} "
+        f"and {most:.2f} at C/L = {high:.2f}. With the data in memory there is almost no wait to fill: time(K)/time(1) "
+        f"is {' and '.join(costs) or 'not recorded yet'} (m = 512, a quarter of the width; a minibatch is gathered "
+        "once for all its uses)."
     )
 
 
@@ -208,12 +203,10 @@ def paper() -> str:
 def blocks(records: list[Record], others: pd.DataFrame) -> dict[str, str]:
     """Name -> Markdown: what docs/time.md and the notebook say of the records."""
     picture = "![time(K)/time(1) against C/L](../figures/loading/loading.png)" if records else NOT_YET
-    alone = [
-        f"{r.loader}, m = {r.m}, {r.examples:,} images: {r.seconds:.2f} s" for r in others.itertuples() if r.K == 0
-    ]
-    found = {"picture": picture, "alone": "; ".join(alone) or NOT_YET, "paper": paper()}
+    alone = others[others["K"] == 0][["loader", "m", "seconds"]].round(2)
+    found = {"picture": picture, "alone": markdown(alone), "paper": paper()}
     texts = {
-        "when": (when, records),
+        "when": (when, records, others),
         "table": (describe, runs(records)),
         "small": (describe_small, records, others),
         "decoding": (describe, of(others, "decoding")),
@@ -229,16 +222,17 @@ def blocks(records: list[Record], others: pd.DataFrame) -> dict[str, str]:
 
 def draw_loading(records: list[Record], others: pd.DataFrame) -> Figure:
     """time(2)/time(1) and time(5)/time(1) against C/L: both models, measured behind all loaders, the paper placed."""
-    (E, L, H, n), tables = (0, 1, 0, 0), []
+    (E, L, H, _), tables = (0, 1, 0, 0), []
     for name, of_loader in (
         ("behind MONAI's loader", of(others, "monai")),
         ("behind a slower loader", of(others, "decoding")),
-        ("measured", runs(records)),
+        ("behind a DataLoader", runs(records)),
     ):
         with contextlib.suppress(NotMeasured):
-            E, L, H, n = measure(of_loader)
+            E, L, H, _ = measure(of_loader)  # the last one: of the DataLoader
             tables += [(name, m, table) for m, table in compare(of_loader).groupby("m")]
-    figure, c = Figure(figsize=(10, 5.6), dpi=80, layout="constrained"), np.geomspace(0.05, 4, 400)
+    most = max([4.0, *(table["C/L"].max() for *_, table in tables)])
+    figure, c = Figure(figsize=(10, 5.6), dpi=80, layout="constrained"), np.geomspace(0.03, most, 400)
     for ax, K in zip(figure.subplots(1, 2), (2, 5)):
         color, line = style(K)
         for (law, text), (shade, width) in zip(MODELS.values(), ((color, 2), ("#777777", 1.4))):
@@ -252,14 +246,14 @@ def draw_loading(records: list[Record], others: pd.DataFrame) -> Figure:
             x, label = place(ratio, K).values(), f"the paper, {name}: placed, not tested"
             ax.plot(x, [ratio] * len(x), marker, ms=10, color="black", fillstyle="none", label=label)
         ax.set(xscale="log", xlabel="C/L: a pass of training / loading", ylabel=f"time({K})/time(1)", title=f"K = {K}")
-        ax.set_xticks(ticks := [0.05, 0.1, 0.2, 0.5, 1, 2, 4], ticks)
+        ax.set_xticks(ticks := [0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5], ticks)
         ax.minorticks_off()
         tidy(ax)
     look = dict(ncols=3, frameon=False, fontsize="small", title_fontsize="large", handlelength=3.5)
     title = "Time of an epoch behind a data loader, relative to K = 1"
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", title=title, **look)
-    scale = f"CIFAR-10, an epoch of {n:,} images; one run per point, median epoch" if tables else NOT_YET
+    scale = "CIFAR-10; one run per point, median epoch" if tables else NOT_YET
     where = describe_hardware(records) if records else ""
-    more = "The paper's ratios stand where each model, with E = H = 0, has them."
+    more = "Lines: the models with E and H of the DataLoader. The paper's ratios stand where they are with E = H = 0."
     figure.supxlabel(f"Reduced AlexNet, its width varied. {scale}. {where}\n{more}", **SMALL)
     return figure

@@ -61,7 +61,8 @@ def _figures(root) -> dict[str, str]:
 def _recorded(root) -> dict[str, str]:
     table, judged = recorded(root), verdicts(root).partition("\n")[0]
     runs = ", ".join(f"{grid} {n}" for grid, n in zip(table["grid"], table["runs"]))
-    short = textwrap.fill(f"Verdicts so far: {judged} Runs so far: {runs}.", 120)
+    text = f"Verdicts so far: {judged} Runs so far: {runs}."
+    short = textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False)
     return {"": markdown(table), "short": short}
 
 

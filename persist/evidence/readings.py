@@ -187,10 +187,10 @@ def readings_table(records: list[Record]) -> pd.DataFrame:
             "100 epochs: m = 32, best": _accuracy(long, best=True),
             "last ten": f"{last_ten(long):.4f}" if finished(long) else "",
             "m = 512, end": _accuracy(run_of(records, key, 512)),
-            "distance": ("" if finished(long) else "at least ") + f"{least(long):.1f}" if long else "",
+            "distance from the paper": ("" if finished(long) else "at least ") + f"{least(long):.1f}" if long else "",
             **({"m = 32, K = 5: best": _accuracy(again, best=True)} if len(tied(records)) > 1 else {}),
             "outcome": outcome(records, key),
-            **{f"card, m = {m}": possible(key, m) for m in SECONDS},
+            **{f"share of the card's peak, m = {m}": possible(key, m) for m in SECONDS},
         })  # fmt: skip
     return pd.DataFrame(rows)
 

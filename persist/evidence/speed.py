@@ -43,7 +43,7 @@ def load(folder="benchmarks/results") -> list[dict]:
         results.append(json.loads(path.read_bytes()) | {"name": path.stem})
         if (schema := results[-1].get("schema")) != SCHEMA:
             raise ValueError(f"{path}: schema must be {SCHEMA}, not {schema!r}")
-    return results
+    return sorted(results, key=lambda result: len(result["environment"].get("preloaded", ())))
 
 
 def rates(samples: list[dict]) -> pd.DataFrame:
@@ -92,10 +92,12 @@ def neighbour_table(result: dict) -> str:
 
 
 def profile_table(result: dict) -> str:
-    """Where the time of a step of one thread goes."""
+    """Where the time of a step of one thread goes; and how long one takes that is not profiled."""
     table = pd.DataFrame({f"m = {each['m']}": each["seconds"] for each in result["profile"]})
     shares, steps = (table / table.sum()).map("{:.0%}".format), [each["steps"] for each in result["profile"]]
+    alone = rates(result["samples"])["rate"]["alone"].xs(1, level="K").groupby("m").median()
     shares.loc["all, in milliseconds"] = (1000 * table.sum() / steps).map("{:.1f}".format)
+    shares.loc["without the profiler"] = [f"{1000 * each['m'] / alone[each['m']]:.1f}" for each in result["profile"]]
     return markdown(shares.reset_index(names="part of a step"))
 
 
@@ -123,7 +125,7 @@ def how(result: dict) -> str:
     busy = min(run["cpu_seconds"] / run["seconds"] for run in runs)
     apart = max(check["losses"].values()) - min(check["losses"].values())
     return (
-        f"{'**A trial: its numbers mean nothing.** ' if result['quick'] else ''}{_device(result)}, commit "
+        f"{'**A trial: its numbers mean nothing.** ' if result['quick'] else ''}{_device(result)}. Commit "
         f"{str(where['git_commit'])[:7]}{' with changes' if where['git_modified'] else ''}. "
         f"{plan['rounds']} rounds with a sample of {plan['seconds']:g} seconds of everything. Each run of `resident` "
         f"had its core for at least {busy:.0%} of its time. All train the same: after {check['iterations']} iterations "
@@ -138,7 +140,8 @@ def blocks(results: list[dict]) -> dict[str, str]:
     makers["picture"] = lambda result: f"![Examples per second](../figures/speed/{result['name']}.png)"
     heads = [f"*{_device(result)}*:\n\n" if len(results) > 1 else "" for result in results]
     found = {
-        name: "\n\n".join(head + make(result) for head, result in zip(heads, results)) or "Not measured yet."
+        name: "\n\n".join((make != how) * head + make(result) for head, result in zip(heads, results))
+        or "Not measured yet."
         for name, make in makers.items()
     }
     return found | {"multiplications": markdown((multiplications() / 1e6).map("{:.2f}".format).reset_index())}
@@ -164,4 +167,4 @@ def draw(result: dict) -> Figure:
 
 def _device(result) -> str:
     where = result["environment"]
-    return ", ".join([where["device"], *where["preloaded"], f"{where['cores']} cores, torch {where['torch']}"])
+    return ", ".join([where["device"], *where.get("preloaded", ()), f"{where['cores']} cores, torch {where['torch']}"])
