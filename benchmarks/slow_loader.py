@@ -24,6 +24,7 @@ from persist.cell import Cell
 from persist.device import strict_arithmetic
 from persist.grids import load_grid
 from persist.notebook.cores import borrowed_cores
+from persist.persistency import persistent
 from persist.provenance import environment
 from persist.record import write_atomically
 
@@ -32,13 +33,20 @@ EXAMPLES, SHORT, EPOCHS = 10_240, 2_560, 3  # of an epoch, of the short one that
 WIDTHS = (0.01, 0.125, 0.25, 0.5, 1.0)
 
 
+class Reused(Decoding):
+    """The same, each minibatch K times in a row."""
+
+    def minibatches(self, epoch: int):
+        return (batch for _, batch in persistent(super(Reused, self).minibatches(epoch), self.cell.K))
+
+
 def measure(cells: list[Cell], side: int, worker_core: int | None) -> list[dict]:
     """A row for every configuration."""
     rows = []
     with strict_arithmetic():
         for _, group in itertools.groupby(cells, key=lambda cell: cell.train_size):
             alike = list(group)
-            pipeline = Decoding(alike[0], datasets.load(alike[0]).train, side, worker_core)
+            pipeline = Reused(alike[0], datasets.load(alike[0]).train, side, worker_core)
             for pipeline.cell in tqdm(alike):
                 rows.append(timed(pipeline, "decoding", train=True))
     return rows

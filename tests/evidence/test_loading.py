@@ -317,6 +317,9 @@ def test_the_slower_loader_gives_the_same_pixels_and_its_rows_are_read(project, 
     train = datasets.load(cell).train
     images = torch.stack([slow_loader.Decoding(cell, train, side=64)[i][0] for i in range(32)])
     torch.testing.assert_close(images, datasets.scale(train.images, cell).contiguous())
+    reused = slow_loader.Reused(dataclasses.replace(cell, K=3), train, side=64)
+    labels = [labels.tolist() for _, labels in reused.minibatches(1)]
+    assert len(labels) == 6 and labels[0] == labels[1] == labels[2] != labels[3]
     cells = [cell, dataclasses.replace(cell, K=2), dataclasses.replace(cell, train_size=16)]
     rows = slow_loader.measure(cells, 64, None)
     (tmp_path / "slow_loader.json").write_text(json.dumps({"runs": rows}))

@@ -103,7 +103,10 @@ def test_shares_of_a_step_add_up():
     table = read(speed.profile_table(made_up())).set_index("part of a step")
     assert table.loc["transforms"].tolist() == ["50%"] * 2 and table.loc["rest"].tolist() == ["0%"] * 2
     assert table.loc["all, in milliseconds"].tolist() == ["8.0"] * 2  # 0.8 s, 100 steps
-    assert table.loc["without the profiler"].tolist() == ["32.0", "256.0"]  # 1000 examples a second, in the middle round
+    assert table.loc["without the profiler"].tolist() == [
+        "32.0",
+        "256.0",
+    ]  # 1000 examples a second, in the middle round
 
 
 def test_how_says_what_was_checked_and_what_a_trial_is():
