@@ -37,7 +37,7 @@ class Reused(Decoding):
     """The same, each minibatch K times in a row."""
 
     def minibatches(self, epoch: int):
-        return (batch for _, batch in persistent(super(Reused, self).minibatches(epoch), self.cell.K))
+        return (batch for _, batch in persistent(super().minibatches(epoch), self.cell.K))
 
 
 def measure(cells: list[Cell], side: int, worker_core: int | None) -> list[dict]:
