@@ -55,7 +55,8 @@ def answers(root, grids="grids") -> str:
     ended = [record for record in grid_records(root, grids, "paper", "paper-seeds") if record.status != "unfinished"]
     curves = {m: select(ended, m, "constant") for m in (32, 256, 512)}
     arms = {m: runs for m, runs in curves.items() if accuracy_gap(best_accuracy, runs[5], runs[1])}
-    loaders = loading.ratios(grid_records(root, grids, "loading"), loading.load_others())
+    others = loading.load_others(Path(root).parent / "benchmarks/results")
+    loaders = loading.ratios(grid_records(root, grids, "loading"), others)
     rows = [
         ("Does a larger K do better per epoch?", _per_epoch, arms),
         ("And in computing time?", lambda found: _in_time(*found), (arms or loaders) and (arms, loaders)),

@@ -37,7 +37,8 @@ def verdicts(root, grids="grids") -> str:
     """Markdown: every claim of the paper, judged by what is recorded."""
     tie = len(readings.tied(grid_records(root, grids, "readings", "readings-start"))) > 1
     used = [(32, 1), (32, 5)] if tie else [(32, 1)]
-    measured = loading.ratios(grid_records(root, grids, "loading"), loading.load_others())
+    others = loading.load_others(Path(root).parent / "benchmarks/results")
+    measured = loading.ratios(grid_records(root, grids, "loading"), others)
     return verdict_table(judge_all(grid_records(root, grids, "paper", "paper-seeds"), measured, used))
 
 

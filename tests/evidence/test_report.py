@@ -11,6 +11,7 @@ import pytest
 from helpers import make_record
 
 from persist import load_grid
+from persist.evidence import report
 from persist.evidence.claims import CLAIMS
 from persist.evidence.curves import save, save_all
 from persist.evidence.figures import draw_all
@@ -44,6 +45,11 @@ def root(empty):
         record.save(empty / "results/mine" / f"{record.cell.name}.json")
     save_all(draw_all(records), empty / "figures/mine")
     return empty
+
+
+def test_links_to_other_pages_are_left_out(root, monkeypatch):
+    monkeypatch.setattr(report, "answers", lambda *_: "| answer |\n| --- |\n| so ([why](docs/time.md)) |\n")
+    assert "so (why)" in build(root) and "docs/time.md" not in build(root)
 
 
 def attributes(page, tag, name):
