@@ -4,8 +4,7 @@
     python benchmarks/bench.py --quick    a moment of everything: whether it runs; its numbers mean nothing
 
 Every round takes a sample of every arm, some seconds of training the paper's network on CIFAR-10, in another order.
-Writes benchmarks/results/cpu-<device>.json (with a preloaded library's name, if any), raw samples and where they were
-taken, for persist/evidence/speed.py.
+Writes benchmarks/results/cpu-<device>.json, raw samples and where they were taken, for persist/evidence/speed.py.
 """
 
 import argparse
