@@ -1,6 +1,6 @@
 """How long an epoch takes behind a slower loader than that of grids/loading.yaml: images decoded from large PNG files.
 
-    python benchmarks/slow_loader.py        (alone on the machine; two CPU cores, some 6 minutes)
+    python benchmarks/slow_loader.py        (alone on the machine; two CPU cores, some 4 minutes)
 
 What the grid trains on is in memory as pixels, so that its loader is fast: with this network C/L is not small there.
 Here every image lies as a PNG file in memory, each pixel a square, SIDE pixels in all, about as large as ImageNet's are

@@ -26,6 +26,12 @@ def grid_records(root, grids, *names: str) -> list[Record]:
     return list(found.values())
 
 
+def behind_loaders(root, grids="grids") -> dict[tuple[float, int], float]:
+    """(C/L, K) -> time(K)/time(1), by the grid `loading` and by the benchmarks beside the folder of the records."""
+    others = loading.load_others(Path(root).parent / "benchmarks/results")
+    return loading.ratios(grid_records(root, grids, "loading"), others)
+
+
 def recorded(root, grids="grids") -> pd.DataFrame:
     """A row for every grid, the paper's first: how much is recorded, and the hours that its runs took and would take,
     one after the other: for each gradient as long as recorded runs with the same m, or else as all of them."""
@@ -55,8 +61,7 @@ def answers(root, grids="grids") -> str:
     ended = [record for record in grid_records(root, grids, "paper", "paper-seeds") if record.status != "unfinished"]
     curves = {m: select(ended, m, "constant") for m in (32, 256, 512)}
     arms = {m: runs for m, runs in curves.items() if accuracy_gap(best_accuracy, runs[5], runs[1])}
-    others = loading.load_others(Path(root).parent / "benchmarks/results")
-    loaders = loading.ratios(grid_records(root, grids, "loading"), others)
+    loaders = behind_loaders(root, grids)
     rows = [
         ("Does a larger K do better per epoch?", _per_epoch, arms),
         ("And in computing time?", lambda found: _in_time(*found), (arms or loaders) and (arms, loaders)),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from persist.evidence import loading, payoff, readings, speed
-from persist.evidence.answers import answers, grid_records, recorded
+from persist.evidence.answers import answers, behind_loaders, grid_records, recorded
 from persist.evidence.claims import judge_all, verdict_table
 from persist.evidence.tables import markdown, summary
 from persist.record import write_atomically
@@ -37,9 +37,8 @@ def verdicts(root, grids="grids") -> str:
     """Markdown: every claim of the paper, judged by what is recorded."""
     tie = len(readings.tied(grid_records(root, grids, "readings", "readings-start"))) > 1
     used = [(32, 1), (32, 5)] if tie else [(32, 1)]
-    others = loading.load_others(Path(root).parent / "benchmarks/results")
-    measured = loading.ratios(grid_records(root, grids, "loading"), others)
-    return verdict_table(judge_all(grid_records(root, grids, "paper", "paper-seeds"), measured, used))
+    records = grid_records(root, grids, "paper", "paper-seeds")
+    return verdict_table(judge_all(records, behind_loaders(root, grids), used))
 
 
 def _tables(root) -> dict[str, str]:
