@@ -94,8 +94,8 @@ def _in_time(arms, loaders) -> tuple[str, str]:
     answers, evidence = ["With the data in memory: not known, no K = 1 and 5 ran to their end on one machine."], []
     if gaps:
         answers = [f"With the data in memory, accuracy over the same seconds: {_words(gaps)}."]
-        found = "; ".join(f"m = {m}: {gap}, an epoch takes {costs[m]:.2f} times as long" for m, gap in gaps.items())
-        evidence = [f"K = 5 less K = 1: {found} (n = 1)"]
+        found = (f"m = {m}: {g}, an epoch takes {costs[m]:.2f} times as long (n = {g.seeds})" for m, g in gaps.items())
+        evidence = [f"K = 5 less K = 1: {'; '.join(found)}"]
     if behind := sorted((c, ratio) for (c, K), ratio in loaders.items() if K == 5):
         (least, low), (most, high) = behind[0], behind[-1]
         answers.append(
