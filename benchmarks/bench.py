@@ -1,7 +1,6 @@
 """How fast this project trains on this machine's CPU, beside what people would otherwise run, measured in turn.
 
-    python benchmarks/bench.py            (what `make bench` runs: some 12 minutes on two idle cores)
-    python benchmarks/bench.py --quick    a moment of everything: whether it runs; its numbers mean nothing
+    python benchmarks/bench.py    (what `make bench` runs: some 12 minutes on two idle cores; --quick: a trial)
 
 Every round takes a sample of every arm, some seconds of training the paper's network on CIFAR-10, in another order.
 Writes benchmarks/results/cpu-<device>.json, raw samples and where they were taken, for persist/evidence/speed.py.
@@ -43,6 +42,7 @@ from persist.record import write_atomically
 # Minibatch sizes, persistencies, rounds, seconds of a sample, examples that are profiled, examples of the data set.
 FULL = {"ms": (32, 256, 512), "Ks": (1, 5), "rounds": 5, "seconds": 2.0, "profiled": 8192, "train_size": None}
 QUICK = {"ms": (32,), "Ks": (1, 2), "rounds": 1, "seconds": 0.1, "profiled": 96, "train_size": 2048}
+MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**32))  # of a grid's runs: Snakefile
 
 
 def network() -> nn.Sequential:
@@ -196,11 +196,14 @@ def begin(threads):
 
 def places(cores, threads, stack) -> dict[str, list[tuple]]:
     """Arm -> process and cores of each of its runs, which train at once; no cores: anywhere, with so many threads."""
-    spawn = multiprocessing.get_context("spawn")
-    every, *each = (
-        stack.enter_context(ProcessPoolExecutor(1, spawn, initializer=begin, initargs=(n,)))
-        for n in (threads, *[1] * len(cores))
-    )
+
+    def start(threads, **variables):
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=begin, initargs=(threads,))
+        with mock.patch.dict(os.environ, variables):
+            pool.submit(int).result()  # it starts now, with these variables
+        return stack.enter_context(pool)
+
+    every, *each = start(threads), *(start(1, **MEMORY) for _ in cores)
     one = {arm: [(each[0], cores[: 2 if arm == "loader" else 1])] for arm in ("loader", "alone", *LAYOUTS)}
     return {arm: [(every, None)] for arm in OTHERS} | one | {"resident": [(p, [c]) for p, c in zip(each, cores)]}
 

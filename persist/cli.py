@@ -30,11 +30,11 @@ def grid(options: argparse.Namespace) -> None:
     """Train the runs of a grid that are not there yet and draw its figures, in runs/<grid>/."""
     name = options.name or ("paper" if _has_cuda() else "preview")
     print(_status(name), flush=True)
-    command = ["snakemake", "--workflow-profile", f"profiles/{options.profile}", "--config", f"grid={name}"]
+    command = ["--workflow-profile", f"profiles/{options.profile}", "--config", f"grid={name}"]
     if options.profile == "default":  # runs on one GPU would spoil each other's times
         command += ["--cores", "1" if _has_cuda() else "all", "--resources", f"mem_mb={_memory_mb()}"]
     _lock(Path("runs/.lock"))
-    os.execvp("snakemake", [*command, "--nolock", *options.arguments])
+    _snakemake(*command, "--nolock", *options.arguments)
 
 
 def status(options: argparse.Namespace) -> None:
@@ -54,7 +54,7 @@ def record(options: argparse.Namespace) -> None:
 
 def publish(options: argparse.Namespace) -> None:
     """Redraw figures, tables, verdicts, docs, README and report from results/, as far as records changed."""
-    os.execvp("snakemake", ["snakemake", "publish", "--workflow-profile", "profiles/default", *options.arguments])
+    _snakemake("publish", "--workflow-profile", "profiles/default", *options.arguments)
 
 
 def page(options: argparse.Namespace) -> None:
@@ -108,6 +108,15 @@ def _status(name: str) -> str:
     kind_of(found)
     check_writable("the folder of the records", folder)
     return f"{name}: {grid_progress(found.cells, folder)}"  # a damaged record is named before anything trains
+
+
+def _snakemake(*arguments: str) -> None:
+    """Become it. It and what it calls are those of this environment, which need not be activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    try:
+        os.execvp("snakemake", ["snakemake", *arguments])
+    except FileNotFoundError:
+        raise ValueError("snakemake is not installed: pip install 'minibatch-persistency[read]'") from None
 
 
 def _has_cuda() -> bool:

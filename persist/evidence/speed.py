@@ -125,7 +125,7 @@ def how(result: dict) -> str:
     busy = min(run["cpu_seconds"] / run["seconds"] for run in runs)
     apart = max(check["losses"].values()) - min(check["losses"].values())
     return (
-        f"{'**A trial: its numbers mean nothing.** ' if result['quick'] else ''}{_device(result)}. Commit "
+        f"{'**A trial: its numbers mean nothing.** ' if result['quick'] else ''}Commit "
         f"{str(where['git_commit'])[:7]}{' with changes' if where['git_modified'] else ''}. "
         f"{plan['rounds']} rounds with a sample of {plan['seconds']:g} seconds of everything. Each run of `resident` "
         f"had its core for at least {busy:.0%} of its time. All train the same: after {check['iterations']} iterations "
@@ -138,12 +138,9 @@ def blocks(results: list[dict]) -> dict[str, str]:
     """Name -> Markdown: what docs/speed.md says of the results."""
     makers = dict(rates=rate_table, how=how, steps=step_table, profile=profile_table, neighbour=neighbour_table)
     makers["picture"] = lambda result: f"![Examples per second](../figures/speed/{result['name']}.png)"
-    heads = [f"*{_device(result)}*:\n\n" if len(results) > 1 else "" for result in results]
-    found = {
-        name: "\n\n".join((make != how) * head + make(result) for head, result in zip(heads, results))
-        or "Not measured yet."
-        for name, make in makers.items()
-    }
+    heads = [f"*{_device(result)}*:\n\n" for result in results]
+    found = {name: "\n\n".join(map(str.__add__, heads, map(make, results))) for name, make in makers.items()}
+    found = {name: text or "Not measured yet." for name, text in found.items()}
     return found | {"multiplications": markdown((multiplications() / 1e6).map("{:.2f}".format).reset_index())}
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,23 @@ def test_without_a_name_the_grid_is_one_that_this_machine_can_train(folder, monk
     assert f"grid={name}" in command and command[command.index("--cores") + 1] == cores and command[-1] == "--dry-run"
     main(["grid", "some", "--profile", "slurm"])  # the cluster says how many
     assert "profiles/slurm" in started[1] and not {"--cores", "--resources"} & set(started[1])
+
+
+def test_the_engine_is_that_of_this_environment_activated_or_not(folder, monkeypatch):
+    started = []
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setattr(os, "execvp", lambda file, arguments: started.append(shutil.which(file)))
+    main(["publish"])
+    assert started == [str(Path(sys.executable).with_name("snakemake"))]
+
+
+def test_where_snakemake_is_missing_the_error_says_how_to_install_it(folder, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    with pytest.raises(SystemExit, match=r"snakemake is not installed: pip install 'minibatch-persistency\[read\]'"):
+        main(["publish"])
 
 
 def test_the_lock_of_an_engine_goes_with_the_process_that_it_becomes(folder):
