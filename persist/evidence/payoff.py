@@ -89,9 +89,19 @@ def ended(runs: Runs) -> list[Record]:
     return [run for run in runs.values() if run and run.status != "unfinished"]
 
 
+def budget(cell: Cell) -> int:
+    """Gradients of a whole run."""
+    return cell.epochs * cell.K * cell.examples
+
+
 def losses(record: Record) -> list[float]:
     """At its evaluations; math.inf where one is not finite."""
     return [math.inf if entry["test_loss"] is None else entry["test_loss"] for entry in record.history]
+
+
+def lowest(record: Record, samples=math.inf) -> float:
+    """The lowest loss while at most so many examples were loaded."""
+    return min(loss for loss, entry in zip(losses(record), record.history) if entry["samples"] <= samples)
 
 
 def gradients_to(record: Record, target: float) -> float | None:
@@ -108,7 +118,7 @@ def targets(rates: Runs, m: int) -> list[float]:
     """L* + ABOVE: L* is the lowest held-out loss of `fresh` over its rates. Empty until all of these have ended."""
     runs = of_arm(rates, m, "fresh", TRIED)
     known = len(ended(runs)) == len(runs) > 0
-    return [min(min(losses(run)) for run in runs.values()) + above for above in ABOVE] if known else []
+    return [min(map(lowest, runs.values())) + above for above in ABOVE] if known else []
 
 
 def plan(rates: Runs) -> tuple[list[Cell], list[Cell]]:
@@ -127,7 +137,7 @@ def rule(rates: Runs, policy: str, m: int) -> tuple[list[Cell], list[Cell]]:
 
     def score(*cells):
         """The smaller the better: gradients to the primary target (geometric mean); where it is missed, the loss."""
-        found = [(math.log(gradients_to(rates[cell], goals[0])), min(losses(rates[cell]))) for cell in cells]
+        found = [(math.log(gradients_to(rates[cell], goals[0])), lowest(rates[cell])) for cell in cells]
         return tuple(np.mean(found, axis=0))
 
     ladders = [list(runs) for runs in tried]
@@ -219,9 +229,8 @@ def ratio(evidence: Evidence, m: int, arm: str = "reuse", other: str = "fresh", 
     for seed in runs if goals else ():
         a, b = (run and gradients_to(run, goals[target]) for run in (runs[seed], others.get(seed)))
         if a and b:  # where a target was not reached: more than the budget
-            cell = runs[seed].cell
-            budget = cell.epochs * cell.K * cell.examples
-            pairs.append((min(a, budget) / b, a / min(b, budget)))
+            most = budget(runs[seed].cell)
+            pairs.append((min(a, most) / b, a / min(b, most)))
     return interval(pairs)
 
 
@@ -250,11 +259,12 @@ def time_factor(arm: str, loading: float, step: float) -> float:
 
 
 def when(ratio: Ratio) -> str:
-    """At which C/L reuse is sooner at the target than `fresh`, by either end of its interval: it breaks even at 1/r."""
+    """At which C/L reuse is shown to reach the target sooner than `fresh`, by either end of its interval: it breaks
+    even at 1/r."""
     sooner, later = (math.inf if r < 1 else 0.0 if r >= K else 1 / r for r in (ratio.high, ratio.low))
     first = {math.inf: "at every C/L", 0.0: "at no C/L"}.get(sooner, f"where C/L is below {sooner:.2f}")
     second = {math.inf: "at none", 0.0: "at every C/L"}.get(later, f"where it is above {later:.2f}")
-    return f"sooner {first}, later {second}"
+    return f"shown to be sooner {first}, and later {second}"
 
 
 class Payoff(NamedTuple):
@@ -312,7 +322,7 @@ def answer(evidence: Evidence, m: int) -> str:
     return (
         f"**m = {m}, reuse against new minibatches: {reuse.verdict}.** To the same test loss, using each minibatch {K} "
         f"times in a row takes {reuse} times the gradients of new minibatches, and {reuse.times(1 / K)} times the "
-        f"examples loaded. Behind a loader that works beside the training it gets there {when(reuse)} (C/L: the time "
+        f"examples loaded. Behind a loader that works beside the training it is {when(reuse)} (C/L: the time "
         f"of a training step over that of loading a minibatch); with data in memory it takes {reuse} times as long. "
         f"Going {K} times through the same minibatches, in one order, takes {spaced} times the gradients of new ones, "
         f"and reuse {both} times the gradients of that."
@@ -334,17 +344,21 @@ def short(evidence: Evidence) -> tuple[str, str]:
 
 
 def arms_table(evidence: Evidence) -> pd.DataFrame:
-    """A row for each m and arm of the test: what it took to the primary target (geometric means), its best accuracy."""
+    """A row for each m and arm of the test: what it took to the primary target (geometric means), the lowest loss
+    (means), also of the part in which no more examples were loaded than by `reuse` in all, the best accuracy."""
     rows = []
     for m, arm in itertools.product(SIZES, ARMS):
         if runs := ended(of_arm(evidence.test, m, arm)):
             counts = [gradients_to(run, targets(evidence.rates, m)[0]) for run in runs]
             mean, best = statistics.geometric_mean(counts), [best_accuracy(run) for run in runs]
+            loaded = budget(runs[0].cell) / K  # by `reuse`
+            least = [statistics.fmean(lowest(run, most) for run in runs) for most in (math.inf, loaded)]
             needs = [f"{n / 1000:,.0f} k" if n < math.inf else "-" for n in (mean, mean * ARMS[arm].loads)]
             rows.append({
                 "m": m, "arm": ARMS[arm].label, "rate": f"{runs[0].cell.lr:g}", "seeds": f"{len(runs)} of {len(SEEDS)}",
                 "reached the target": f"{sum(map(math.isfinite, counts))} of {len(runs)}",
                 "gradients to it": needs[0], "examples loaded": needs[1],
+                "lowest loss": f"{least[0]:.3f}", "on as many examples as reuse loads": f"{least[1]:.3f}",
                 "best test accuracy": f"{statistics.fmean(best):.4f} ({min(best):.4f} to {max(best):.4f})",
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -444,21 +458,27 @@ def draw_rates(evidence: Evidence) -> Figure:
     """Gradients to the primary target against the rate, on held-out images; the chosen rates ringed."""
     figure, rates = Figure(figsize=(10, 5.4), dpi=80, layout="constrained"), evidence.rates
     for ax, m in zip(figure.subplots(1, 2), SIZES):
-        goals = targets(rates, m)
-        for arm, look in ARMS.items() if goals else ():
+        goals, most = targets(rates, m), max((budget(cell) / 1000 for cell in rates if cell.m == m), default=0)
+        for row, (arm, look) in enumerate(ARMS.items() if goals else ()):
             chosen = {cell.lr for cell in of_arm(evidence.test, m, arm)}
             for seed, marker, line in ((TRIED, "o", look.line), (AGAIN, "x", "")):
                 runs = ended(of_arm(rates, m, arm, seed))
                 lrs, counts = [r.cell.lr for r in runs], [gradients_to(r, goals[0]) / 1000 for r in runs]
+                missed, ring = [n == math.inf for n in counts], [lr in chosen for lr in lrs]
+                shown = [most * (1.04 + 0.05 * row) if miss else n for n, miss in zip(counts, missed)]
                 ax.plot(lrs, counts, marker, ls=line, color=look.color)
-                ring = [lr in chosen for lr in lrs]
-                ax.plot(lrs, counts, "o", ms=13, mfc="none", color=look.color, markevery=ring)
+                ax.plot(lrs, shown, "^", mfc="none", color=look.color, markevery=missed)
+                ax.plot(lrs, shown, "o", ms=13, mfc="none", color=look.color, markevery=ring)
+        ax.axhline(most, color="#555555", lw=0.8, ls=":")
         ax.set_title(f"m = {m}: " + (f"to a loss of {goals[0]:.3f}" if goals else NOT_YET))
         ax.set(xscale="log", xlabel="learning rate µ", ylabel="gradients to the target, thousands", ylim=(0, None))
         tried = sorted({cell.lr for cell in rates if cell.m == m}) or [0.01, 0.1]
         ax.set_xlim(tried[0] / 1.2, tried[-1] * 1.2)
         ax.set_xticks(tried[::2], tried[::2])
-    text = f"Dots: seed {TRIED}; crosses: the two best, seed {AGAIN}; rings: chosen. Not shown: target not reached."
+    text = (
+        f"Dots: seed {TRIED}; crosses: the two best, seed {AGAIN}; rings: chosen. Dotted: the budget of a run;\n"
+        "triangles above it: target not reached."
+    )
     return _finish(figure, "The rate of each arm, on held-out images of CIFAR-10", ARMS, ended(rates), text)
 
 

@@ -373,10 +373,16 @@ def test_the_model_of_the_seconds_is_a_loader_that_works_beside_the_training(arm
 
 def test_break_even_is_where_the_seconds_are_equal():
     assert 1.6 * module.time_factor("reuse", 1.6, 1) == pytest.approx(1)
-    assert module.when(Ratio(1.6, 1.25, 2.0, 8, 0)) == "sooner where C/L is below 0.50, later where it is above 0.80"
-    assert module.when(Ratio(0.9, 0.8, 0.95, 8, 0)) == "sooner at every C/L, later at none"
-    assert module.when(Ratio(6.0, 5.5, 7.0, 8, 0)) == "sooner at no C/L, later at every C/L"
-    assert module.when(Ratio(math.nan, 1.3, math.inf, 8, 3)) == "sooner at no C/L, later where it is above 0.77"
+    assert (
+        module.when(Ratio(1.6, 1.25, 2.0, 8, 0))
+        == "shown to be sooner where C/L is below 0.50, and later where it is above 0.80"
+    )
+    assert module.when(Ratio(0.9, 0.8, 0.95, 8, 0)) == "shown to be sooner at every C/L, and later at none"
+    assert module.when(Ratio(6.0, 5.5, 7.0, 8, 0)) == "shown to be sooner at no C/L, and later at every C/L"
+    assert (
+        module.when(Ratio(math.nan, 1.3, math.inf, 8, 3))
+        == "shown to be sooner at no C/L, and later where it is above 0.77"
+    )
 
 
 def test_without_a_record_there_is_no_answer(tmp_path):
@@ -423,6 +429,9 @@ def test_the_tables_say_what_the_runs_say():
     fresh, reuse, _ = module.arms_table(evidence).to_dict("records")
     assert fresh["arm"] == "fresh (K = 1)" and fresh["gradients to it"] == fresh["examples loaded"] == "500 k"
     assert (reuse["reached the target"], reuse["gradients to it"], reuse["rate"]) == ("7 of 8", "-", "0.04")
+    # in a straight line from 2.3 to LOWEST + 0.10 at 500 k, K = 1 is at 270 k examples loaded
+    assert fresh["on as many examples as reuse loads"] == f"{2.3 - (2.2 - LOWEST) * 270 / 500:.3f}"
+    assert reuse["on as many examples as reuse loads"] == reuse["lowest loss"]
     assert "costs gradients" in module.answer(evidence, 512) and "at least 1.60" in module.short(evidence)[1]
 
 
@@ -450,13 +459,21 @@ def test_the_pictures_show_the_ratios():
     assert drawn[0] == pytest.approx([r.low, r.high])
     chart = module.draw("payoff", evidence)["payoff"].axes[0]
     assert f"{1 / r.estimate:.2f}" in [text.get_text() for text in chart.texts]
-    tried, ringed = module.draw("payoff-rates", evidence)["payoff-rates"].axes[0].lines[:2]  # fresh, seed 100
-    assert tried.get_xydata().tolist() == ringed.get_xydata().tolist()
+    dots, missed, ringed = module.draw("payoff-rates", evidence)["payoff-rates"].axes[0].lines[:3]  # fresh, seed 100
     points = [[0.02, 900], [0.04, 500], [0.08, 600], [0.16, 1200]]  # the straight line ends between two evaluations
-    assert tried.get_xydata() == pytest.approx(np.array(points), rel=1e-3)
+    assert dots.get_xydata() == pytest.approx(np.array(points), rel=1e-3)
+    assert dots.get_xydata().tolist() == ringed.get_xydata().tolist()
     assert ringed.get_markevery() == [False, True, False, False]  # 0.04 is chosen
+    assert not any(missed.get_markevery())
     with pytest.raises(ValueError, match="paper"):
         module.draw("paper", evidence)
+
+
+def test_a_rate_that_misses_the_target_is_shown_above_the_budget():
+    rates = tried({"fresh": (9e5, 5e5, 6e5, 4e6)})
+    dots, missed, _ = module.draw_rates(Evidence(rates, {})).axes[0].lines[:3]
+    assert dots.get_ydata()[3] == math.inf and missed.get_markevery() == [False, False, False, True]
+    assert missed.get_ydata()[3] > 1350  # thousand gradients
 
 
 @pytest.mark.parametrize("name", ["payoff", "payoff-rates"])
