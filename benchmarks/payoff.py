@@ -28,7 +28,7 @@ from persist import data as datasets
 from persist import training
 from persist.cell import Cell
 from persist.device import pinned, place, strict_arithmetic
-from persist.evidence.payoff import Evidence, gradients_to, load, of_arm, targets
+from persist.evidence.payoff import ABOVE, Evidence, ended, gradients_to, load, of_arm, targets
 from persist.persistency import learning_rate
 from persist.record import write_atomically
 
@@ -101,13 +101,18 @@ def train_to(cell: Cell, pipeline, iterations: int, test: datasets.Split) -> tup
 
 
 def measure(evidence: Evidence, m: int, seed: int, cores: list[int], data_root=None, places=PLACES) -> dict:
-    """Everything for one m and seed. Raises ValueError where a run is not recorded or missed the target."""
-    goals, runs = targets(evidence.rates, m), {}
-    for arm in ("fresh", "reuse"):
-        run = next(iter(of_arm(evidence.test, m, arm, seed).values()), None)
-        count = gradients_to(run, goals[0]) if run and goals else None
-        if count in (None, math.inf):
-            raise ValueError(f"m={m}, seed={seed}: the run of {arm} is not recorded, or it missed the target")
+    """Everything for one m and seed, to the plan's first target that both arms reached. Raises ValueError where a run
+    has not ended, or there is no such target."""
+    ran = {arm: next(iter(ended(of_arm(evidence.test, m, arm, seed))), None) for arm in ("fresh", "reuse")}
+    goals, runs = targets(evidence.rates, m) if all(ran.values()) else [], {}
+    above, goal = next(
+        (pair for pair in zip(ABOVE, goals) if all(gradients_to(run, pair[1]) < math.inf for run in ran.values())),
+        (None, None),
+    )
+    if goal is None:
+        raise ValueError(f"m={m}, seed={seed}: a run of fresh or reuse is not recorded, or missed every target")
+    for arm, run in ran.items():
+        count = gradients_to(run, goal)
         entry = next(entry for entry in run.history if entry["gradients"] >= count)
         facts = {"iterations": entry["iterations"], "gradients": entry["gradients"], "to_target": count}
         runs[arm] = run.cell, facts | {"recorded_loss": entry["test_loss"]}
@@ -125,7 +130,7 @@ def measure(evidence: Evidence, m: int, seed: int, cores: list[int], data_root=N
                 print(ratio, arm, here["arms"][arm], flush=True)
             found.append(here)
         where = training.describe(CPU, data.sha256, cores)
-    return {"m": m, "seed": seed, "target": goals[0], "places": found, "environment": where}
+    return {"m": m, "seed": seed, "above": above, "target": goal, "places": found, "environment": where}
 
 
 if __name__ == "__main__":

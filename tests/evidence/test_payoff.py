@@ -397,7 +397,8 @@ def test_without_a_record_there_is_no_answer(tmp_path):
 @pytest.mark.parametrize(
     "arguments, name",
     [((-1, 1, 32), "loading_seconds"), ((math.nan, 1, 32), "loading_seconds"), ((1, 0, 32), "step_seconds"),
-     ((1, math.inf, 32), "step_seconds"), ((1, 1, 0), "m must"), ((1, 1, 32.0), "m must")],
+     ((1, math.inf, 32), "step_seconds"), ((1, 1, 0), "m must"), ((1, 1, 32.0), "m must"),
+     ((1, 1, 32, "results", 0.3), "above must be one of 0.1, 0.05, 0.2, not 0.3")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(arguments, name):
     with pytest.raises(ValueError, match=name):
@@ -412,6 +413,7 @@ def test_with_data_in_memory_only_gradients_count(monkeypatch):
     lines = str(found).splitlines()
     assert [line.split(":")[-1] for line in lines[1:3]] == [" later", " not told apart"]
     assert payoff(1, 0.1, 512).seconds["reuse"].high == pytest.approx(gradients.high / 5)
+    assert payoff(0, 0.1, 512, above=0.20).seconds["reuse"] == ratio(evidence, 512, target=2) != gradients
 
 
 # --- words, tables, pictures
@@ -511,13 +513,16 @@ def test_the_run_behind_the_loader_is_the_recorded_one(monkeypatch):
     rated = dataclasses.replace(cells["fresh"], seed=100)
     rates = {rated: losing(rated, lambda _: goal - 0.1)}
     found = measure(Evidence(rates, test), 32, 10, [0, 1], places=(0.5,))
-    assert found["target"] == pytest.approx(goal)
+    assert (found["above"], found["target"]) == (0.10, pytest.approx(goal))
     [place] = found["places"]
     assert place["loading_seconds"] > 0 and place["step_seconds"] > 0
     for arm in cells:
         got = place["arms"][arm]
         assert got["loss"] == pytest.approx(got["recorded_loss"], abs=1e-6) and got["loss"] <= goal + 1e-6
         assert got["to_target"] <= got["gradients"] and got["iterations"] * 32 == got["gradients"]
+    harder = {rated: losing(rated, lambda _: goal - 0.2)}  # only L* + 0.20 is reached now
+    again = measure(Evidence(harder, test), 32, 10, [0, 1], places=(0.5,))
+    assert (again["above"], again["target"]) == (0.20, pytest.approx(goal))
     with pytest.raises(ValueError, match="not recorded"):
         measure(Evidence(rates, test), 32, 11, [0, 1])
 
@@ -528,7 +533,9 @@ def test_the_check_shows_the_error_of_the_prediction(tmp_path):
         "reuse": {"iterations": 120, "gradients": 61_440, "to_target": 60_000.0, "seconds": 30.0},
     }
     path = tmp_path / "payoff.json"
-    path.write_text(json.dumps({"m": 512, "places": [{"loading_seconds": 1.0, "step_seconds": 0.2, "arms": arms}]}))
+    path.write_text(
+        json.dumps({"m": 512, "above": 0.10, "places": [{"loading_seconds": 1.0, "step_seconds": 0.2, "arms": arms}]})
+    )
     [row] = module.check_table(evidence_of({"fresh": [5e5] * 8, "reuse": [6e5] * 8}), path).to_dict("records")
     assert row["fresh: predicted (error)"] == "100 (-9.1%)"  # 100 iterations of 1 s of loading
     assert row["reuse: predicted (error)"] == "24 (-20.0%)"  # 120 of 0.2 s
