@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from persist.evidence import loading, payoff, readings
+from persist.evidence import loading, payoff_page, readings
 from persist.evidence.claims import Decided, Runs, above, comparable
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
@@ -67,7 +67,7 @@ def answers(root, grids="grids") -> str:
         ("And in computing time?", lambda found: _in_time(*found), (arms or loaders) and (arms, loaders)),
         ("Does it make large minibatches competitive?", _large, {32, 512} <= set(arms) and arms),
         ("Which network was it?", _network, grid_records(root, grids, "readings", "readings-start")),
-        ("Should I use it?", payoff.short, payoff.load(root, grids)),
+        ("Should I use it?", payoff_page.short, payoff_page.load(root, grids)),
     ]
     lines = [f"| {question} | {' | '.join(of(found) if found else NOT_YET)} |" for question, of, found in rows]
     return "\n".join(["| question | answer | evidence |", "| --- | --- | --- |", *lines])

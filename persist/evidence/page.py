@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from persist.evidence import loading, payoff, readings, speed
+from persist.evidence import loading, payoff_page, readings, speed
 from persist.evidence.answers import answers, behind_loaders, grid_records, recorded
 from persist.evidence.claims import judge_all, verdict_table
 from persist.evidence.tables import markdown, summary
@@ -79,7 +79,7 @@ BLOCKS: dict[str, Callable[[str], dict[str, str]]] = {
     "table": _tables,
     "verdicts": lambda root: {"": verdicts(root)},
     "loading": lambda root: loading.blocks(grid_records(root, "grids", "loading"), loading.load_others()),
-    "payoff": payoff.blocks,
+    "payoff": payoff_page.blocks,
     "readings": _readings,
     "speed": lambda root: speed.blocks(speed.load()),
 }

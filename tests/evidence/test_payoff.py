@@ -19,6 +19,7 @@ from helpers import make_record
 from persist import Cell, load_grid, train
 from persist import data as datasets
 from persist.evidence import payoff as module
+from persist.evidence import payoff_page
 from persist.evidence.kinds import KINDS
 from persist.evidence.payoff import ARMS, Evidence, Ratio, gradients_to, interval, of_arm, payoff, ratio, rule
 from persist.grids import Grid
@@ -351,7 +352,7 @@ def test_an_unfinished_run_decides_nothing_that_it_could_still_change():
     assert ratio(evidence, 512, "reuse", "fresh").verdict == "free"
     evidence.test[cell] = straight(cell, 6e5, stopped_at=10)
     assert ratio(evidence, 512, "reuse", "fresh").verdict == "not recorded yet (7 of 8 seeds)"
-    assert not ratio(evidence, 512).complete and "not recorded yet" in module.answer(evidence, 512)
+    assert not ratio(evidence, 512).complete and "not recorded yet" in payoff_page.answer(evidence, 512)
 
 
 # --- one's own loader
@@ -374,13 +375,13 @@ def test_the_model_of_the_seconds_is_a_loader_that_works_beside_the_training(arm
 def test_break_even_is_where_the_seconds_are_equal():
     assert 1.6 * module.time_factor("reuse", 1.6, 1) == pytest.approx(1)
     assert (
-        module.when(Ratio(1.6, 1.25, 2.0, 8, 0))
+        payoff_page.when(Ratio(1.6, 1.25, 2.0, 8, 0))
         == "shown to be sooner where C/L is below 0.50, and later where it is above 0.80"
     )
-    assert module.when(Ratio(0.9, 0.8, 0.95, 8, 0)) == "shown to be sooner at every C/L, and later at none"
-    assert module.when(Ratio(6.0, 5.5, 7.0, 8, 0)) == "shown to be sooner at no C/L, and later at every C/L"
+    assert payoff_page.when(Ratio(0.9, 0.8, 0.95, 8, 0)) == "shown to be sooner at every C/L, and later at none"
+    assert payoff_page.when(Ratio(6.0, 5.5, 7.0, 8, 0)) == "shown to be sooner at no C/L, and later at every C/L"
     assert (
-        module.when(Ratio(math.nan, 1.3, math.inf, 8, 3))
+        payoff_page.when(Ratio(math.nan, 1.3, math.inf, 8, 3))
         == "shown to be sooner at no C/L, and later where it is above 0.77"
     )
 
@@ -422,58 +423,60 @@ def test_with_data_in_memory_only_gradients_count(monkeypatch):
 def test_the_tables_say_what_the_runs_say():
     reach = {"fresh": [5e5] * 8, "reuse": [*[8e5] * 7, 2e6], "spaced": [5.5e5] * 8}
     evidence = evidence_of(reach)
-    [first, second, third] = module.contrasts_table(evidence).to_dict("records")
+    [first, second, third] = payoff_page.contrasts_table(evidence).to_dict("records")
     assert (first["contrast"], first["gradients"]) == ("reuse / fresh", "at least 1.60")
     assert first["verdict"] == "costs gradients"
     assert first["examples loaded"] == "at least 0.32" and first["pairs that missed the target"] == "1 of 8"
     assert second["gradients"] == second["examples loaded"] == "1.10 (1.10 to 1.10)"
     assert third["contrast"] == "reuse / spaced"
-    fresh, reuse, _ = module.arms_table(evidence).to_dict("records")
+    fresh, reuse, _ = payoff_page.arms_table(evidence).to_dict("records")
     assert fresh["arm"] == "fresh (K = 1)" and fresh["gradients to it"] == fresh["examples loaded"] == "500 k"
     assert (reuse["reached the target"], reuse["gradients to it"], reuse["rate"]) == ("7 of 8", "-", "0.04")
     # in a straight line from 2.3 to LOWEST + 0.10 at 500 k, K = 1 is at 270 k examples loaded
     assert fresh["on as many examples as reuse loads"] == f"{2.3 - (2.2 - LOWEST) * 270 / 500:.3f}"
     assert reuse["on as many examples as reuse loads"] == reuse["lowest loss"]
-    assert "costs gradients" in module.answer(evidence, 512) and "at least 1.60" in module.short(evidence)[1]
+    assert "costs gradients" in payoff_page.answer(evidence, 512) and "at least 1.60" in payoff_page.short(evidence)[1]
 
 
 def test_before_any_record_everything_says_so(tmp_path):
     (tmp_path / "grids").mkdir()
     shutil.copy("grids/payoff-rates.yaml", tmp_path / "grids")
-    for text in module.blocks(tmp_path / "results", tmp_path / "grids").values():
+    for text in payoff_page.blocks(tmp_path / "results", tmp_path / "grids").values():
         assert "not recorded yet" in text.lower()
     evidence = module.load(tmp_path / "results", tmp_path / "grids")
-    assert module.short(evidence) == ("Not recorded yet.", "")
-    for figure in (module.draw("payoff", evidence) | module.draw("payoff-rates", evidence)).values():
+    assert payoff_page.short(evidence) == ("Not recorded yet.", "")
+    for figure in (payoff_page.draw("payoff", evidence) | payoff_page.draw("payoff-rates", evidence)).values():
         assert "No run of this picture is recorded yet." in figure.get_supxlabel()
 
 
 def test_the_page_asks_for_what_there_is(project):
     names = re.findall(r"<!-- payoff ([\w ]+) -->", (project / "docs" / "payoff.md").read_text())
-    assert sorted(names) == sorted(module.blocks(project / "results", project / "grids"))
+    assert sorted(names) == sorted(payoff_page.blocks(project / "results", project / "grids"))
 
 
 def test_the_pictures_show_the_ratios():
     evidence = evidence_of({"fresh": [5e5 * s for s in SPREAD], "reuse": [6e5] * 8, "spaced": [5e5] * 8})
     r = ratio(evidence, 512, "reuse", "fresh")
-    below = module.draw("payoff", evidence)["payoff-m512"].axes[-1]
+    below = payoff_page.draw("payoff", evidence)["payoff-m512"].axes[-1]
     drawn = [[*line.get_xdata()] for line in below.lines if [*line.get_ydata()] == [0, 0]]
     assert drawn[0] == pytest.approx([r.low, r.high])
-    chart = module.draw("payoff", evidence)["payoff"].axes[0]
+    chart = payoff_page.draw("payoff", evidence)["payoff"].axes[0]
     assert f"{1 / r.estimate:.2f}" in [text.get_text() for text in chart.texts]
-    dots, missed, ringed = module.draw("payoff-rates", evidence)["payoff-rates"].axes[0].lines[:3]  # fresh, seed 100
+    dots, missed, ringed = (
+        payoff_page.draw("payoff-rates", evidence)["payoff-rates"].axes[0].lines[:3]
+    )  # fresh, seed 100
     points = [[0.02, 900], [0.04, 500], [0.08, 600], [0.16, 1200]]  # the straight line ends between two evaluations
     assert dots.get_xydata() == pytest.approx(np.array(points), rel=1e-3)
     assert dots.get_xydata().tolist() == ringed.get_xydata().tolist()
     assert ringed.get_markevery() == [False, True, False, False]  # 0.04 is chosen
     assert not any(missed.get_markevery())
     with pytest.raises(ValueError, match="paper"):
-        module.draw("paper", evidence)
+        payoff_page.draw("paper", evidence)
 
 
 def test_a_rate_that_misses_the_target_is_shown_above_the_budget():
     rates = tried({"fresh": (9e5, 5e5, 6e5, 4e6)})
-    dots, missed, _ = module.draw_rates(Evidence(rates, {})).axes[0].lines[:3]
+    dots, missed, _ = payoff_page.draw_rates(Evidence(rates, {})).axes[0].lines[:3]
     assert dots.get_ydata()[3] == math.inf and missed.get_markevery() == [False, False, False, True]
     assert missed.get_ydata()[3] > 1350  # thousand gradients
 
@@ -481,7 +484,7 @@ def test_a_rate_that_misses_the_target_is_shown_above_the_budget():
 @pytest.mark.parametrize("name", ["payoff", "payoff-rates"])
 def test_the_kind_of_the_grid_names_these_pictures(name):
     grid = Grid(name, [], name)
-    assert set(KINDS[name].pictures(grid)) == set(module.draw(name, Evidence({}, {})))
+    assert set(KINDS[name].pictures(grid)) == set(payoff_page.draw(name, Evidence({}, {})))
 
 
 # --- benchmarks/payoff.py
@@ -536,7 +539,7 @@ def test_the_check_shows_the_error_of_the_prediction(tmp_path):
     path.write_text(
         json.dumps({"m": 512, "above": 0.10, "places": [{"loading_seconds": 1.0, "step_seconds": 0.2, "arms": arms}]})
     )
-    [row] = module.check_table(evidence_of({"fresh": [5e5] * 8, "reuse": [6e5] * 8}), path).to_dict("records")
+    [row] = payoff_page.check_table(evidence_of({"fresh": [5e5] * 8, "reuse": [6e5] * 8}), path).to_dict("records")
     assert row["fresh: predicted (error)"] == "100 (-9.1%)"  # 100 iterations of 1 s of loading
     assert row["reuse: predicted (error)"] == "24 (-20.0%)"  # 120 of 0.2 s
     assert row["reuse / fresh"] == "0.27" and row["predicted, from all seeds"] == "0.24 (0.24 to 0.24)"

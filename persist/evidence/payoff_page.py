@@ -1,0 +1,267 @@
+"""What is shown of whether reuse pays (payoff.py): words, tables, pictures, for docs/payoff.md, README and notebook."""
+
+import itertools
+import json
+import math
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from persist.evidence.compare import accuracy_gap, best_accuracy
+from persist.evidence.curves import SMALL, caption_of, draw_curve, tidy
+from persist.evidence.payoff import (
+    ABOVE,
+    AGAIN,
+    ARMS,
+    CONTRASTS,
+    FREE,
+    LOOSE,
+    NOT_YET,
+    SEEDS,
+    SIZES,
+    TRIED,
+    Evidence,
+    K,
+    Ratio,
+    budget,
+    ended,
+    gradients_to,
+    load,
+    lowest,
+    of_arm,
+    ratio,
+    targets,
+    time_factor,
+)  # fmt: skip
+from persist.evidence.tables import markdown
+
+
+def when(ratio: Ratio) -> str:
+    """At which C/L reuse is shown to reach the target sooner than `fresh`, by either end of its interval: it breaks
+    even at 1/r."""
+    sooner, later = (math.inf if r < 1 else 0.0 if r >= K else 1 / r for r in (ratio.high, ratio.low))
+    first = {math.inf: "at every C/L", 0.0: "at no C/L"}.get(sooner, f"where C/L is below {sooner:.2f}")
+    second = {math.inf: "at none", 0.0: "at every C/L"}.get(later, f"where it is above {later:.2f}")
+    return f"shown to be sooner {first}, and later {second}"
+
+
+def answer(evidence: Evidence, m: int) -> str:
+    """One paragraph for somebody who trains, at one m."""
+    reuse, spaced, both = (ratio(evidence, m, *contrast) for contrast in CONTRASTS[:3])
+    if not reuse.complete:
+        return f"**m = {m}:** {NOT_YET}."
+    loose = ratio(evidence, m, target=LOOSE)
+    return (
+        f"**m = {m}, reuse against new minibatches: {reuse.verdict}.** To the same test loss (L\\* + {ABOVE[0]:.2f}), "
+        f"using each minibatch {K} times in a row takes {reuse} times the gradients of new minibatches, and "
+        f"{reuse.times(1 / K)} times the examples loaded; to a loss 0.10 higher {loose} times the gradients and "
+        f"{loose.times(1 / K)} times the examples. Behind a loader that works beside the training it is {when(reuse)}; "
+        f"at the higher loss {when(loose)} (C/L: the time of a training step over that of loading a minibatch). "
+        f"With data in memory the seconds are as the gradients. Going {K} times through the same minibatches, in one "
+        f"order, takes {spaced} times the gradients of new ones, and reuse {both} times the gradients of that."
+    )
+
+
+def short(evidence: Evidence) -> tuple[str, str]:
+    """Should I use it? The answer, and its evidence, a sentence each."""
+    found = {m: (r, ratio(evidence, m, target=LOOSE)) for m in SIZES if (r := ratio(evidence, m)).complete}
+    if not found:
+        return f"{NOT_YET.capitalize()}.", ""
+    gain = "; ".join(f"m = {m}: {when(r)} ({when(loose)})" for m, (r, loose) in found.items())
+    takes = "; ".join(f"m = {m}: {r} ({loose}), {r.verdict}" for m, (r, loose) in found.items())
+    return (
+        f"At the same loss (in brackets: at one 0.10 higher), with C/L the time of a training step over that of "
+        f"loading a minibatch, K = {K} is: {gain}.",
+        f"gradients to the same loss (to one 0.10 higher), K = {K} over K = 1, each at its own best rate: {takes} "
+        f"(n = {len(SEEDS)}, one network, CIFAR-10)",
+    )
+
+
+def arms_table(evidence: Evidence) -> pd.DataFrame:
+    """A row for each m and arm of the test: what it took to the primary target (geometric means), the lowest loss
+    (means), also of the part in which no more examples were loaded than by `reuse` in all, the best accuracy."""
+    rows = []
+    for m, arm in itertools.product(SIZES, ARMS):
+        if runs := ended(of_arm(evidence.test, m, arm)):
+            counts = [gradients_to(run, targets(evidence.rates, m)[0]) for run in runs]
+            mean, best = statistics.geometric_mean(counts), [best_accuracy(run) for run in runs]
+            loaded = budget(runs[0].cell) / K  # by `reuse`
+            least = [statistics.fmean(lowest(run, most) for run in runs) for most in (math.inf, loaded)]
+            needs = [f"{n / 1000:,.0f} k" if n < math.inf else "-" for n in (mean, mean * ARMS[arm].loads)]
+            rows.append({
+                "m": m, "arm": ARMS[arm].label, "rate": f"{runs[0].cell.lr:g}", "seeds": f"{len(runs)} of {len(SEEDS)}",
+                "reached the target": f"{sum(map(math.isfinite, counts))} of {len(runs)}",
+                "gradients to it": needs[0], "examples loaded": needs[1],
+                "lowest loss": f"{least[0]:.3f}", "on as many examples as reuse loads": f"{least[1]:.3f}",
+                "best test accuracy": f"{statistics.fmean(best):.4f} ({min(best):.4f} to {max(best):.4f})",
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def contrasts_table(evidence: Evidence) -> pd.DataFrame:
+    """A row for each contrast: ratios with simultaneous 95 % intervals, the verdict, the gap in best accuracy."""
+    rows = []
+    for m, (arm, other) in itertools.product(SIZES, CONTRASTS):
+        primary, *others = (ratio(evidence, m, arm, other, target) for target in range(len(ABOVE)))
+        if primary.pairs:
+            runs = [ended(of_arm(evidence.test, m, name)) for name in (arm, other)]
+            rows.append({
+                "m": m, "contrast": f"{arm} / {other}", "gradients": str(primary), "verdict": primary.verdict,
+                "examples loaded": str(primary.times(ARMS[arm].loads / ARMS[other].loads)),
+                "pairs that missed the target": f"{primary.censored} of {primary.pairs}",
+                **{f"gradients to L* + {above:.2f}": str(r) for above, r in zip(ABOVE[1:], others)},
+                "best accuracy, difference": str(all(runs) and accuracy_gap(best_accuracy, *runs) or NOT_YET),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd.DataFrame:
+    """What benchmarks/payoff.py measured behind a data loader: a row for each C/L. Of each arm the seconds of its run,
+    and those predicted from L, C and its iterations; then reuse / fresh, and what `payoff` says of it."""
+    rows, check = [], json.loads(Path(path).read_text()) if Path(path).exists() else {"places": []}
+    for place in check["places"]:
+        L, C, to_target = place["loading_seconds"], place["step_seconds"], {}
+        r = ratio(evidence, check["m"], target=ABOVE.index(check["above"]))
+        row = {"C/L": f"{C / L:.2f}", "L, ms": f"{1000 * L:.0f}", "C, ms": f"{1000 * C:.0f}"}
+        for arm, run in place["arms"].items():
+            predicted = run["iterations"] * max(L * ARMS[arm].loads, C)
+            row[f"{arm}: seconds"] = f"{run['seconds']:.0f}"
+            row[f"{arm}: predicted (error)"] = f"{predicted:.0f} ({predicted / run['seconds'] - 1:+.1%})"
+            to_target[arm] = run["seconds"] * run["to_target"] / run["gradients"]
+        row["reuse / fresh"] = f"{to_target['reuse'] / to_target['fresh']:.2f}"
+        row["predicted, from all seeds"] = str(r.times(time_factor("reuse", L, C))) if r.complete else NOT_YET
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def blocks(root="results", grids="grids") -> dict[str, str]:
+    """Name -> Markdown: what docs/payoff.md and the notebook say of the records."""
+    evidence = load(root, grids)
+    tables = {"arms": arms_table, "contrasts": contrasts_table, "check": check_table}
+    found = {name: markdown(table(evidence)) for name, table in tables.items()}
+    for name, runs, *paths in (
+        ("outcome", evidence.test, "payoff/payoff-m512", "payoff/payoff-m32"),
+        ("chart", evidence.test, "payoff/payoff"),
+        ("rates", evidence.rates, "payoff-rates/payoff-rates"),
+    ):
+        shown = "\n".join(f"![{Path(path).name}](../figures/{path}.png)" for path in paths)
+        found[name] = shown if any(runs.values()) else f"{NOT_YET.capitalize()}."
+    return found | {"answer": "\n\n".join(answer(evidence, m) for m in SIZES)}
+
+
+def draw(grid: str, evidence: Evidence) -> dict[str, Figure]:
+    """Name of a file -> its picture, those of one grid: payoff-rates or payoff. Raises ValueError for another."""
+    if grid == "payoff-rates":
+        return {"payoff-rates": draw_rates(evidence)}
+    if grid == "payoff":
+        return {f"payoff-m{m}": draw_outcome(evidence, m) for m in SIZES} | {"payoff": draw_chart(evidence)}
+    raise ValueError(f"grid must be 'payoff' or 'payoff-rates', not {grid!r}")
+
+
+def draw_outcome(evidence: Evidence, m: int) -> Figure:
+    """Test loss against gradients and against examples loaded, of every seed; below, the contrasts."""
+    figure = Figure(figsize=(10, 8.4), dpi=80, layout="constrained")
+    axes = figure.subplot_mosaic([["gradients", "samples"], ["ratio", "ratio"]], height_ratios=[3, 2])
+    runs = {arm: [run for run in of_arm(evidence.test, m, arm).values() if run] for arm in ARMS}
+    for x, label in (("gradients", "gradients, thousands"), ("samples", "examples loaded, thousands")):
+        for arm, look in ARMS.items():
+            draw_curve(axes[x], runs[arm], x, "test_loss", look.color, look.line, scale=1e-3, circle=False)
+        for goal, width in zip(targets(evidence.rates, m), (1.6, 0.7, 0.7)):
+            axes[x].axhline(goal, color="#555555", lw=width, ls=":")
+        axes[x].set(xlabel=label, ylabel="loss on the test set", ylim=(None, 2.4))
+    ax, names = axes["ratio"], []
+    ax.axvspan(*FREE, color="#000000", alpha=0.08)
+    ax.axvline(1, color="#555555", lw=0.8)
+    for y, (arm, other) in enumerate(CONTRASTS):
+        r = ratio(evidence, m, arm, other)
+        names.append(f"{arm} / {other}\n{r.verdict}")
+        if r.pairs:
+            ax.plot(np.clip([r.low, r.high], 0.1, 10), [y, y], color=ARMS[arm].color, lw=2.4)
+            ax.plot(r.estimate, y, "o", color=ARMS[arm].color, ms=7)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(0.1, 10), ylim=(len(names) - 0.4, -0.4), xscale="log", xlabel="ratio of gradients to the target")
+    ax.set_xticks(ticks := (0.1, 0.2, 0.5, 0.8, 1.25, 2, 5, 10), ticks)
+    title = f"Does reuse pay? m = {m}, CIFAR-10, {len(SEEDS)} seeds"
+    text = (
+        "Thin: one seed; thick: their mean. Dotted: the targets, the primary one heavy. Below: ratios to the primary\n"
+        "target with simultaneous 95 % intervals. Grey: 0.8 to 1.25."
+    )
+    return _finish(figure, title, [arm for arm in ARMS if runs[arm]], sum(runs.values(), []), text)
+
+
+def draw_rates(evidence: Evidence) -> Figure:
+    """Gradients to the primary target against the rate, on held-out images; the chosen rates ringed."""
+    figure, rates = Figure(figsize=(10, 5.4), dpi=80, layout="constrained"), evidence.rates
+    for ax, m in zip(figure.subplots(1, 2), SIZES):
+        goals, most = targets(rates, m), max((budget(cell) / 1000 for cell in rates if cell.m == m), default=0)
+        for row, (arm, look) in enumerate(ARMS.items() if goals else ()):
+            chosen = {cell.lr for cell in of_arm(evidence.test, m, arm)}
+            for seed, marker, line in ((TRIED, "o", look.line), (AGAIN, "x", "")):
+                runs = ended(of_arm(rates, m, arm, seed))
+                lrs, counts = [r.cell.lr for r in runs], [gradients_to(r, goals[0]) / 1000 for r in runs]
+                missed, ring = [n == math.inf for n in counts], [lr in chosen for lr in lrs]
+                shown = [most * (1.04 + 0.05 * row) if miss else n for n, miss in zip(counts, missed)]
+                ax.plot(lrs, counts, marker, ls=line, color=look.color)
+                ax.plot(lrs, shown, "^", mfc="none", color=look.color, markevery=missed)
+                ax.plot(lrs, shown, "o", ms=13, mfc="none", color=look.color, markevery=ring)
+        ax.axhline(most, color="#555555", lw=0.8, ls=":")
+        ax.set_title(f"m = {m}: " + (f"to a loss of {goals[0]:.3f}" if goals else NOT_YET))
+        ax.set(xscale="log", xlabel="learning rate µ", ylabel="gradients to the target, thousands", ylim=(0, None))
+        tried = sorted({cell.lr for cell in rates if cell.m == m}) or [0.01, 0.1]
+        ax.set_xlim(tried[0] / 1.2, tried[-1] * 1.2)
+        ax.set_xticks(tried[::2], tried[::2])
+    text = (
+        f"Dots: seed {TRIED}; crosses: the two best, seed {AGAIN}; rings: chosen. Dotted: the budget of a run;\n"
+        "triangles above it: target not reached."
+    )
+    return _finish(figure, "The rate of each arm, on held-out images of CIFAR-10", ARMS, ended(rates), text)
+
+
+def draw_chart(evidence: Evidence) -> Figure:
+    """Seconds to the target relative to `fresh` against C/L, by the model max(L, K * C); where reuse breaks even."""
+    figure, c = Figure(figsize=(10, 9), dpi=80, layout="constrained"), np.geomspace(0.05, 5, 400)
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    for ax, (target, m) in zip(axes.flat, itertools.product((0, LOOSE), SIZES)):
+        ax.axhline(1, color=ARMS["fresh"].color, lw=1.6)
+        ratios = {arm: r for arm in ARMS if arm != "fresh" and (r := ratio(evidence, m, arm, target=target)).complete}
+        for arm, r in ratios.items():
+            look, factor = ARMS[arm], np.array([time_factor(arm, 1, step) for step in c])
+            if r.low > 0 and r.high < math.inf:
+                ax.fill_between(c, factor * r.low, factor * r.high, color=look.color, alpha=0.13, lw=0)
+            else:  # at least, or at most
+                ax.plot(c, factor * (r.low or r.high), color=look.color, ls=look.line, lw=0.9)
+            ax.plot(c, factor * r.estimate, color=look.color, ls=look.line, lw=1.8)
+            if look.loads < 1 < r.estimate < K:
+                even, at = 1 / r.estimate, (7, -14) if arm == "reuse" else (-34, 8)
+                ax.plot(even, 1, "o", ms=8, mfc="white", mew=1.8, color=look.color, zorder=3)
+                ax.annotate(f"{even:.2f}", (even, 1), at, textcoords="offset points", color=look.color)
+        ax.set_title(f"m = {m}, to L* + {ABOVE[target]:.2f}" + ("" if "reuse" in ratios else f": {NOT_YET}"))
+        ax.set(xscale="log", yscale="log", ylim=(0.1, 10))
+        ax.set_xticks(ticks := (0.05, 0.1, 0.2, 0.5, 1, 2, 5), ticks)
+        ax.set_yticks(ticks := (0.1, 0.2, 0.5, 1, 2, 5, 10), ticks)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("seconds to the target, relative to fresh")
+    for ax in axes[1]:
+        ax.set_xlabel("C/L: time of a training step over that of loading")
+    text = (
+        "Ring: reuse breaks even. Bands: simultaneous 95 % intervals; thin: the one end of an interval that is open,\n"
+        "where runs missed the target. Seconds by the model max(L, K·C). kµ over fresh is no planned contrast."
+    )
+    title = f"How soon at the same loss, behind a loader? CIFAR-10, {len(SEEDS)} seeds"
+    return _finish(figure, title, ARMS, [run for run in evidence.test.values() if run], text)
+
+
+def _finish(figure, title, arms, records, text):
+    """Tidy axes, the legend of the arms above, the caption below."""
+    for ax in figure.axes:
+        tidy(ax)
+        ax.minorticks_off()
+    lines = [Line2D([], [], color=ARMS[arm].color, ls=ARMS[arm].line, label=ARMS[arm].label) for arm in arms]
+    look = {"title_fontsize": "x-large", "loc": "outside upper center", "ncols": 5, "frameon": False}
+    figure.legend(handles=lines, title=title, handlelength=3, **look)
+    figure.supxlabel(caption_of(records, text), **SMALL)
+    return figure
