@@ -44,9 +44,14 @@ def when(ratio: Ratio) -> str:
     """At which C/L reuse is shown to reach the target sooner than `fresh`, by either end of its interval: it breaks
     even at 1/r."""
     sooner, later = (math.inf if r < 1 else 0.0 if r >= K else 1 / r for r in (ratio.high, ratio.low))
-    first = {math.inf: "at every C/L", 0.0: "at no C/L"}.get(sooner, f"where C/L is below {sooner:.2f}")
-    second = {math.inf: "at none", 0.0: "at every C/L"}.get(later, f"where it is above {later:.2f}")
-    return f"shown to be sooner {first}, and later {second}"
+    first = {math.inf: "sooner at every C/L", 0.0: "sooner at no C/L"}.get(
+        sooner, f"sooner where C/L is below {sooner:.2f}"
+    )
+    second = {math.inf: "later at no C/L", 0.0: "later at every C/L"}.get(
+        later, f"later where C/L is above {later:.2f}"
+    )
+    shown = [words for words in (first, second) if "at no" not in words]
+    return f"shown to be {' and '.join(shown)}" if shown else "told apart at no C/L"
 
 
 def answer(evidence: Evidence, m: int) -> str:
@@ -67,17 +72,24 @@ def answer(evidence: Evidence, m: int) -> str:
 
 
 def short(evidence: Evidence) -> tuple[str, str]:
-    """Should I use it? The answer, and its evidence, a sentence each."""
-    found = {m: (r, ratio(evidence, m, target=LOOSE)) for m in SIZES if (r := ratio(evidence, m)).complete}
+    """Should I use it? The answer, and its evidence."""
+    found = {m: r for m in SIZES if (r := ratio(evidence, m)).complete}
     if not found:
         return f"{NOT_YET.capitalize()}.", ""
-    gain = "; ".join(f"m = {m}: {when(r)} ({when(loose)})" for m, (r, loose) in found.items())
-    takes = "; ".join(f"m = {m}: {r} ({loose}), {r.verdict}" for m, (r, loose) in found.items())
+    verdicts, gains, counts = {}, [], []
+    for m, r in found.items():
+        verdicts.setdefault(r.verdict, []).append(str(m))
+    for target in (0, LOOSE):
+        to = f"to within {ABOVE[target]:.2f} of the best loss"
+        ratios = {m: ratio(evidence, m, target=target) for m in found}
+        gains.append(f"{to} it is " + "; ".join(f"at m = {m} {when(r)}" for m, r in ratios.items()))
+        counts.append(f"{to}: " + "; ".join(f"m = {m}: {r}" for m, r in ratios.items()))
+    words = "; ".join(f"{verdict} at m = {', '.join(sizes)}" for verdict, sizes in verdicts.items())
     return (
-        f"At the same loss (in brackets: at one 0.10 higher), with C/L the time of a training step over that of "
-        f"loading a minibatch, K = {K} is: {gain}.",
-        f"gradients to the same loss (to one 0.10 higher), K = {K} over K = 1, each at its own best rate: {takes} "
-        f"(n = {len(SEEDS)}, one network, CIFAR-10)",
+        f"Each K at its best rate, K = {K} against K = 1: {words}; with the data in memory the time is as the "
+        f"gradients. Behind a loader, with C/L the time of a training step over that of loading a minibatch, "
+        f"{'. And '.join(gains)} ([how](docs/payoff.md)).",
+        f"gradients of K = {K} over those of K = 1, {'; '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
     )
 
 

@@ -374,16 +374,15 @@ def test_the_model_of_the_seconds_is_a_loader_that_works_beside_the_training(arm
 
 def test_break_even_is_where_the_seconds_are_equal():
     assert 1.6 * module.time_factor("reuse", 1.6, 1) == pytest.approx(1)
-    assert (
-        payoff_page.when(Ratio(1.6, 1.25, 2.0, 8, 0))
-        == "shown to be sooner where C/L is below 0.50, and later where it is above 0.80"
-    )
-    assert payoff_page.when(Ratio(0.9, 0.8, 0.95, 8, 0)) == "shown to be sooner at every C/L, and later at none"
-    assert payoff_page.when(Ratio(6.0, 5.5, 7.0, 8, 0)) == "shown to be sooner at no C/L, and later at every C/L"
-    assert (
-        payoff_page.when(Ratio(math.nan, 1.3, math.inf, 8, 3))
-        == "shown to be sooner at no C/L, and later where it is above 0.77"
-    )
+    words = {
+        (1.25, 2.0): "shown to be sooner where C/L is below 0.50 and later where C/L is above 0.80",
+        (0.9, 2.0): "shown to be sooner where C/L is below 0.50",
+        (0.8, 0.95): "shown to be sooner at every C/L",
+        (5.5, 7.0): "shown to be later at every C/L",
+        (1.3, math.inf): "shown to be later where C/L is above 0.77",
+        (0.9, 6.0): "told apart at no C/L",
+    }
+    assert {bounds: payoff_page.when(Ratio(math.nan, *bounds, 8, 0)) for bounds in words} == words
 
 
 def test_without_a_record_there_is_no_answer(tmp_path):
