@@ -242,10 +242,10 @@ def draw_chart(evidence: Evidence) -> Figure:
         ratios = {arm: r for arm in ARMS if arm != "fresh" and (r := ratio(evidence, m, arm, target=target)).complete}
         for arm, r in ratios.items():
             look, factor = ARMS[arm], np.array([time_factor(arm, 1, step) for step in c])
-            if r.low > 0 and r.high < math.inf:
-                ax.fill_between(c, factor * r.low, factor * r.high, color=look.color, alpha=0.13, lw=0)
-            else:  # at least, or at most
-                ax.plot(c, factor * (r.low or r.high), color=look.color, ls=look.line, lw=0.9)
+            if r.low > 0 or r.high < math.inf:  # an end that is open goes on to the edge
+                ends = [factor * np.clip(end, 1e-3, 1e3) for end in (r.low, r.high)]
+                ax.fill_between(c, *ends, color=look.color, alpha=0.13, lw=0)
+                ax.plot(c, np.transpose(ends), color=look.color, ls=look.line, lw=0.7)
             ax.plot(c, factor * r.estimate, color=look.color, ls=look.line, lw=1.8)
             if look.loads < 1 < r.estimate < K:
                 even, at = 1 / r.estimate, (7, -14) if arm == "reuse" else (-34, 8)
@@ -260,8 +260,8 @@ def draw_chart(evidence: Evidence) -> Figure:
     for ax in axes[1]:
         ax.set_xlabel("C/L: time of a training step over that of loading")
     text = (
-        "Ring: reuse breaks even. Bands: simultaneous 95 % intervals; thin: the one end of an interval that is open,\n"
-        "where runs missed the target. Seconds by the model max(L, K·C). kµ over fresh is no planned contrast."
+        "Ring: reuse breaks even. Bands: simultaneous 95 % intervals, without an end where runs missed the target.\n"
+        "Seconds by the model max(L, K·C). kµ over fresh is no planned contrast."
     )
     title = f"How soon at the same loss, behind a loader? CIFAR-10, {len(SEEDS)} seeds"
     return _finish(figure, title, ARMS, [run for run in evidence.test.values() if run], text)
