@@ -9,8 +9,8 @@ many iterations as its record needed to the first evaluation at or below the tar
 worker would get ahead meanwhile); then its loss must be the record's.
 
 At m = 512 a step takes some 0.12 s. With C/L = 0.2, 0.5, 1.2 a pass of `fresh` (88 minibatches) takes some 53, 21 and
-11 s, five uses of each minibatch by `reuse` some 53 s each time. With 20 passes to the target that is 28 and some 11
-minutes, and preparing PNG files some 5: three quarters of an hour. Writes benchmarks/results/payoff.json.
+11 s, five uses of each minibatch by `reuse` some 53 s each time. With 8 to 20 passes to the target that is 15 to 40
+minutes, and preparing PNG files some 5. Writes benchmarks/results/payoff.json.
 """
 
 import argparse

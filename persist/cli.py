@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -113,10 +114,9 @@ def _status(name: str) -> str:
 def _snakemake(*arguments: str) -> None:
     """Become it. It and what it calls are those of this environment, which need not be activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    try:
-        os.execvp("snakemake", ["snakemake", *arguments])
-    except FileNotFoundError:
-        raise ValueError("snakemake is not installed: pip install 'minibatch-persistency[read]'") from None
+    if not shutil.which("snakemake"):
+        raise ValueError("snakemake is not installed: pip install 'minibatch-persistency[read]'")
+    os.execvp("snakemake", ["snakemake", *arguments])
 
 
 def _has_cuda() -> bool:

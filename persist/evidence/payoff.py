@@ -207,13 +207,19 @@ class Ratio(NamedTuple):
             return "free"
         return "saves gradients" if self.high < FREE[0] else "costs gradients" if self.low > FREE[1] else "undecided"
 
+    @property
+    def bounded(self) -> bool:
+        """Whether anything is known of it."""
+        return self.low > 0 or self.high < math.inf
+
     def __str__(self):
-        if self.low == 0 and self.high == math.inf:
+        if not self.bounded:
             return "not known" if self.pairs else NOT_YET
         if self.low == 0 or self.high == math.inf:
-            return f"at most {self.high:.2f}" if self.low == 0 else f"at least {self.low:.2f}"
-        between = f"{self.low:.2f} to {self.high:.2f}"
-        return between if math.isnan(self.estimate) else f"{self.estimate:.2f} ({between})"
+            text = f"at most {self.high:.2f}" if self.low == 0 else f"at least {self.low:.2f}"
+        else:
+            text = f"{self.low:.2f} to {self.high:.2f}"
+        return text if math.isnan(self.estimate) else f"{self.estimate:.2f} ({text})"
 
 
 def ratio(evidence: Evidence, m: int, arm: str = "reuse", other: str = "fresh", target: int = 0) -> Ratio:
@@ -264,7 +270,7 @@ class Payoff(NamedTuple):
         lines = ["Seconds to the same loss, relative to a new minibatch for every iteration:"] if self.seconds else []
         for arm, r in self.seconds.items():
             word = "sooner" if r.high < 1 else "later" if r.low > 1 else "not told apart"
-            lines.append(f"  {ARMS[arm].label:25}{r}: {word}")
+            lines.append(f"  {ARMS[arm].label:25}{r}" + f": {word}" * r.bounded)
         return "\n".join([*lines, self.evidence])
 
 
@@ -299,6 +305,9 @@ def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS, ab
     c = step_seconds / loading_seconds if loading_seconds else math.inf
     yours = "" if size == m else f" (of the measured ones the nearest to your {m})"
     cell, goal = next(iter(of_arm(evidence.test, size, "fresh"))), targets(evidence.rates, size)[target]
-    to = f"To a loss of {goal:.3f} (L* + {above:.2f}), each arm at its own best rate; {len(SEEDS)} seeds."
+    to = (
+        f"To a loss of {goal:.3f} (L* + {above:.2f}; L*: the best of fresh on held-out images), each arm at the rate "
+        f"that is best for L* + {ABOVE[0]:.2f}; {len(SEEDS)} seeds."
+    )
     where = f"{describe_model(cell)}. {describe_data(cell)}. {to} Loading runs beside the step: max(L, K * C)."
     return Payoff(seconds, f"C/L = {c:.3g}; m = {size}{yours}. {where}")

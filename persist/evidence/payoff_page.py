@@ -40,18 +40,35 @@ from persist.evidence.payoff import (
 from persist.evidence.tables import markdown
 
 
+def times(ratio: Ratio) -> str:
+    """As in `takes ... the gradients`."""
+    return f"{ratio} times" if ratio.bounded else "an unknown multiple of"
+
+
+def missed(ratio: Ratio) -> str:
+    """In how many pairs a run did not reach the target within the budget, in brackets."""
+    return f" (missed in {ratio.censored} of {ratio.pairs} pairs of runs)" if ratio.censored else ""
+
+
 def when(ratio: Ratio) -> str:
     """At which C/L reuse is shown to reach the target sooner than `fresh`, by either end of its interval: it breaks
     even at 1/r."""
-    sooner, later = (math.inf if r < 1 else 0.0 if r >= K else 1 / r for r in (ratio.high, ratio.low))
-    first = {math.inf: "sooner at every C/L", 0.0: "sooner at no C/L"}.get(
-        sooner, f"sooner where C/L is below {sooner:.2f}"
-    )
-    second = {math.inf: "later at no C/L", 0.0: "later at every C/L"}.get(
-        later, f"later where C/L is above {later:.2f}"
-    )
-    shown = [words for words in (first, second) if "at no" not in words]
-    return f"shown to be {' and '.join(shown)}" if shown else "told apart at no C/L"
+    shown = []
+    if ratio.high < 1:
+        shown.append("sooner at every C/L")
+    elif ratio.high <= K:
+        shown.append(f"sooner where C/L is below {1 / ratio.high:.2f}")
+    if ratio.low > K:
+        shown.append("later at every C/L")
+    elif ratio.low > 1:
+        shown.append(f"later where C/L is above {1 / ratio.low:.2f}")
+    return f"shown to be {' and '.join(shown)}" if shown else "at no C/L shown to be sooner or later"
+
+
+def turns(evidence: Evidence, m: int) -> str:
+    """What is said of a verdict that turns with the target."""
+    found = {ratio(evidence, m, target=target).verdict for target in range(len(ABOVE))} - {"undecided"}
+    return " (this turns with the target)" if len(found) > 1 else ""
 
 
 def answer(evidence: Evidence, m: int) -> str:
@@ -60,15 +77,20 @@ def answer(evidence: Evidence, m: int) -> str:
     if not reuse.complete:
         return f"**m = {m}:** {NOT_YET}."
     loose = ratio(evidence, m, target=LOOSE)
-    return (
-        f"**m = {m}, reuse against new minibatches: {reuse.verdict}.** To the same test loss (L\\* + {ABOVE[0]:.2f}), "
-        f"using each minibatch {K} times in a row takes {reuse} times the gradients of new minibatches, and "
-        f"{reuse.times(1 / K)} times the examples loaded; to a loss 0.10 higher {loose} times the gradients and "
-        f"{loose.times(1 / K)} times the examples. Behind a loader that works beside the training it is {when(reuse)}; "
-        f"at the higher loss {when(loose)} (C/L: the time of a training step over that of loading a minibatch). "
-        f"With data in memory the seconds are as the gradients. Going {K} times through the same minibatches, in one "
-        f"order, takes {spaced} times the gradients of new ones, and reuse {both} times the gradients of that."
+    text = (
+        f"**m = {m}, reuse against new minibatches: {reuse.verdict}{turns(evidence, m)}.** To a test loss of "
+        f"L\\* + {ABOVE[0]:.2f}, using each minibatch {K} times in a row takes {times(reuse)} the gradients of new "
+        f"minibatches, and {reuse.times(1 / K)} times the examples loaded{missed(reuse)}. Behind a loader that works "
+        f"beside the training it is {when(reuse)} (C/L: the time of a training step over that of loading a "
+        f"minibatch). To L\\* + {ABOVE[LOOSE]:.2f} it takes {times(loose)} the gradients and {loose.times(1 / K)} "
+        f"times the examples{missed(loose)}, and is {when(loose)}. With data in memory the time is as the gradients."
     )
+    if spaced.complete and both.complete:
+        text += (
+            f" Going {K} times through the same minibatches, in one order, takes {times(spaced)} the gradients of new "
+            f"ones to L\\* + {ABOVE[0]:.2f}, and reuse {times(both)} the gradients of that{missed(both)}."
+        )
+    return text
 
 
 def short(evidence: Evidence) -> tuple[str, str]:
@@ -77,19 +99,19 @@ def short(evidence: Evidence) -> tuple[str, str]:
     if not found:
         return f"{NOT_YET.capitalize()}.", ""
     verdicts, gains, counts = {}, [], []
-    for m, r in found.items():
-        verdicts.setdefault(r.verdict, []).append(str(m))
+    for m in SIZES:
+        verdict = f"{found[m].verdict}{turns(evidence, m)}" if m in found else NOT_YET
+        verdicts.setdefault(verdict, []).append(str(m))
     for target in (0, LOOSE):
-        to = f"to within {ABOVE[target]:.2f} of the best loss"
-        ratios = {m: ratio(evidence, m, target=target) for m in found}
+        to, ratios = f"to L\\* + {ABOVE[target]:.2f}", {m: ratio(evidence, m, target=target) for m in found}
         gains.append(f"{to} it is " + "; ".join(f"at m = {m} {when(r)}" for m, r in ratios.items()))
-        counts.append(f"{to}: " + "; ".join(f"m = {m}: {r}" for m, r in ratios.items()))
+        counts.append(f"{to}: " + "; ".join(f"m = {m}: {r}{missed(r)}" for m, r in ratios.items()))
     words = "; ".join(f"{verdict} at m = {', '.join(sizes)}" for verdict, sizes in verdicts.items())
     return (
-        f"Each K at its best rate, K = {K} against K = 1: {words}; with the data in memory the time is as the "
-        f"gradients. Behind a loader, with C/L the time of a training step over that of loading a minibatch, "
-        f"{'. And '.join(gains)} ([how](docs/payoff.md)).",
-        f"gradients of K = {K} over those of K = 1, {'; '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
+        f"K = {K} against K = 1, each at its best rate: {words}; with the data in memory the time is as the gradients. "
+        f"Behind a loader, with C/L the time of a training step over that of loading a minibatch, {', '.join(gains)}. "
+        "L\\* is the best loss of K = 1 on held-out images ([how](docs/payoff.md)).",
+        f"gradients of K = {K} over those of K = 1, {', '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
     )
 
 
@@ -138,7 +160,12 @@ def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd
     for place in check["places"]:
         L, C, to_target = place["loading_seconds"], place["step_seconds"], {}
         r = ratio(evidence, check["m"], target=ABOVE.index(check["above"]))
-        row = {"C/L": f"{C / L:.2f}", "L, ms": f"{1000 * L:.0f}", "C, ms": f"{1000 * C:.0f}"}
+        row = {
+            "target": f"L* + {check['above']:.2f}",
+            "C/L": f"{C / L:.2f}",
+            "L, ms": f"{1000 * L:.0f}",
+            "C, ms": f"{1000 * C:.0f}",
+        }
         for arm, run in place["arms"].items():
             predicted = run["iterations"] * max(L * ARMS[arm].loads, C)
             row[f"{arm}: seconds"] = f"{run['seconds']:.0f}"

@@ -380,7 +380,7 @@ def test_break_even_is_where_the_seconds_are_equal():
         (0.8, 0.95): "shown to be sooner at every C/L",
         (5.5, 7.0): "shown to be later at every C/L",
         (1.3, math.inf): "shown to be later where C/L is above 0.77",
-        (0.9, 6.0): "told apart at no C/L",
+        (0.9, 6.0): "at no C/L shown to be sooner or later",
     }
     assert {bounds: payoff_page.when(Ratio(math.nan, *bounds, 8, 0)) for bounds in words} == words
 
@@ -423,9 +423,9 @@ def test_the_tables_say_what_the_runs_say():
     reach = {"fresh": [5e5] * 8, "reuse": [*[8e5] * 7, 2e6], "spaced": [5.5e5] * 8}
     evidence = evidence_of(reach)
     [first, second, third] = payoff_page.contrasts_table(evidence).to_dict("records")
-    assert (first["contrast"], first["gradients"]) == ("reuse / fresh", "at least 1.60")
+    assert (first["contrast"], first["gradients"]) == ("reuse / fresh", "1.60 (at least 1.60)")
     assert first["verdict"] == "costs gradients"
-    assert first["examples loaded"] == "at least 0.32" and first["pairs that missed the target"] == "1 of 8"
+    assert first["examples loaded"] == "0.32 (at least 0.32)" and first["pairs that missed the target"] == "1 of 8"
     assert second["gradients"] == second["examples loaded"] == "1.10 (1.10 to 1.10)"
     assert third["contrast"] == "reuse / spaced"
     fresh, reuse, _ = payoff_page.arms_table(evidence).to_dict("records")
@@ -435,6 +435,23 @@ def test_the_tables_say_what_the_runs_say():
     assert fresh["on as many examples as reuse loads"] == f"{2.3 - (2.2 - LOWEST) * 270 / 500:.3f}"
     assert reuse["on as many examples as reuse loads"] == reuse["lowest loss"]
     assert "costs gradients" in payoff_page.answer(evidence, 512) and "at least 1.60" in payoff_page.short(evidence)[1]
+
+
+def test_an_answer_that_turns_with_the_target_says_so():
+    """`reuse` falls fast, and ends above the primary target."""
+    evidence = evidence_of({"fresh": [5e5] * 8})
+    for cell in of_arm(evidence.test, 512, "reuse"):
+        evidence.test[cell] = straight(cell, 2.5e5, least=LOWEST + 0.15)
+    assert ratio(evidence, 512).verdict == "costs gradients"
+    assert ratio(evidence, 512, target=2).verdict == "saves gradients"
+    for text in (payoff_page.answer(evidence, 512), payoff_page.short(evidence)[0]):
+        assert "turns with the target" in text and "later where C/L is above 0.37" in text
+        assert "sooner at every C/L" in text
+    assert "missed in 8 of 8 pairs" in payoff_page.answer(evidence, 512)
+    assert "Going 5 times" not in payoff_page.answer(evidence, 512)  # `spaced` is not recorded
+    assert "not recorded yet at m = 32" in payoff_page.short(evidence)[0]
+    primary, _, loose, _ = payoff_page.draw_chart(evidence).axes
+    assert [ax.collections[0].get_datalim(ax.transData).y1 > 100 for ax in (primary, loose)] == [True, False]
 
 
 def test_before_any_record_everything_says_so(tmp_path):

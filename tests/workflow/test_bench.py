@@ -184,6 +184,11 @@ def bench(project):
     return module
 
 
+def test_our_runs_keep_memory_as_those_of_a_grid_do(bench, project):
+    engine = (project / "Snakefile").read_text()
+    assert len(bench.MEMORY) == 2 and all(f"{name}={value}" in engine for name, value in bench.MEMORY.items())
+
+
 def test_the_plain_network_is_this_projects(bench):
     ours, plain = build_model(Cell(m=32)), bench.network()
     plain.load_state_dict(ours.state_dict())

@@ -32,6 +32,7 @@ def folder(tmp_path, monkeypatch):
         "base: {dataset: digits}\ncells: [{m: 32, K: 2, epochs: 3}, {m: 64, epochs: 2}]\n"
     )
     monkeypatch.setattr(os, "execvp", lambda *arguments: pytest.fail("the engine was started"))
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # as it is, also after a command that changes it
     return tmp_path
 
 
@@ -213,8 +214,6 @@ def test_the_engine_is_that_of_this_environment_activated_or_not(folder, monkeyp
 
 
 def test_where_snakemake_is_missing_the_error_says_how_to_install_it(folder, monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
     with pytest.raises(SystemExit, match=r"snakemake is not installed: pip install 'minibatch-persistency\[read\]'"):
