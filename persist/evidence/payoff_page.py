@@ -109,9 +109,9 @@ def short(evidence: Evidence) -> tuple[str, str]:
     words = "; ".join(f"{verdict} at m = {', '.join(sizes)}" for verdict, sizes in verdicts.items())
     return (
         f"K = {K} against K = 1, each at its best rate: {words}; with the data in memory the time is as the gradients. "
-        f"Behind a loader, with C/L the time of a training step over that of loading a minibatch, {', '.join(gains)}. "
-        "L\\* is the best loss of K = 1 on held-out images ([how](docs/payoff.md)).",
-        f"gradients of K = {K} over those of K = 1, {', '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
+        f"Behind a loader, with C/L the time of a training step over that of loading a minibatch, "
+        f"{'; and '.join(gains)}. L\\* is the best loss of K = 1 on held-out images ([how](docs/payoff.md)).",
+        f"gradients of K = {K} over those of K = 1, {'; and '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
     )
 
 
