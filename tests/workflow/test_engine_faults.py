@@ -53,6 +53,17 @@ def test_two_kills_inside_runs_lose_nothing(project, tmp_path):
     assert "resumed: 0" not in figures and figures.endswith("lost: 0")
 
 
+def test_a_run_whose_kernel_dies_is_tried_once_more_from_its_checkpoint(workshop):
+    [cell] = write_grid(workshop, "dies", "{m: 32, K: 5, epochs: 300}")
+    engine = start(workshop, command("dies"), PERSIST_CHECKPOINT_EVERY="0")
+    wait_for((workshop / f"runs/dies/unfinished/{cell.name}.pt").exists)
+    [kernel] = [pid for pid, line in processes_in(workshop).items() if "ipykernel_launcher" in line]
+    os.kill(kernel, signal.SIGKILL)
+    output = finish(engine)
+    [record] = load_records(workshop / "runs/dies")
+    assert engine.returncode == 0 and record.resumed == 1, output
+
+
 def test_ctrl_c_ends_all_and_says_how_to_go_on(workshop):
     """Meanwhile: two runs at once, each with one thread on a core of its own; what they have so far can be recorded."""
     write_grid(workshop, "stopped", "{m: 32, K: [1, 2], epochs: 100000}")
