@@ -86,7 +86,7 @@ rule read:
         read(GRID, "runs", f"{RUNS}/read.ipynb", RUNS)
 
 
-EVIDENCE = sorted(Path("persist/evidence").glob("*.py"))  # what draws and fills in
+EVIDENCE = sorted(path for path in Path("persist/evidence").iterdir() if path.is_file())  # what draws and fills in
 MEASURED = sorted(Path("benchmarks/results").glob("*.json"))
 PUBLISHED = [picture for grid in RECORDED.values() for picture in pictures(grid, f"figures/{grid.name}")]
 
@@ -110,9 +110,9 @@ for grid in RECORDED.values():
                 *sorted(Path("results").glob(f"{grid.name}/*.json")),
                 *sorted(Path("results").glob(f"{grid.beside}/*.json")),
             ],
+            [path for path in MEASURED if path.stem in kind_of(grid).measured],
             kind_of(grid).notebook,
             EVIDENCE,
-            MEASURED,
         output:
             pictures(grid, f"figures/{grid.name}"),
         log:
@@ -130,17 +130,16 @@ rule pages:
         MEASURED,
         EVIDENCE,
         sorted(Path("grids").glob("*.yaml")),
+        pages=["README.md", *sorted(Path("docs").glob("*.md"))],  # filled in again where somebody has written in them
     output:
         touch("runs/published/pages"),
-    params:
-        pages=["README.md", *sorted(Path("docs").glob("*.md"))],
     shell:
-        "python -m persist page {params.pages}"
+        "python -m persist page {input.pages}"
 
 
 rule idea:
     input:
-        "persist/evidence/idea.py",
+        EVIDENCE,
     output:
         multiext("figures/idea", ".png", ".svg"),
     run:
@@ -153,6 +152,7 @@ rule idea:
 rule speed:
     input:
         sorted(Path("benchmarks/results").glob("cpu-*.json")),
+        EVIDENCE,
     output:
         touch("runs/published/speed"),
     run:
@@ -168,6 +168,7 @@ rule report:
         "runs/published/speed",
         "figures/idea.png",
         PUBLISHED,
+        EVIDENCE,
     output:
         "report/index.html",
     shell:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import time
 import warnings
 from pathlib import Path
@@ -24,11 +25,11 @@ class Checkpoint:
     environment: for the record.
     """
 
-    def __init__(self, path, cell: Cell, environment: dict, every: float):
+    def __init__(self, path: str | os.PathLike, cell: Cell, environment: dict, every: float):
         self.path, self.cell, self.environment, self.every = Path(path), cell, environment, every
         self.saved, self.resumed = time.monotonic(), 0
 
-    def restore(self, model, optimizer) -> list[dict]:
+    def restore(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[dict]:
         """Put model and optimizer where the run was, where there is a good checkpoint; the history so far.
 
         The minibatches are a function of seed and epoch, so there is no random state to restore. A checkpoint of
@@ -50,7 +51,7 @@ class Checkpoint:
             self.environment["earlier"] = earlier
         return state["history"]
 
-    def save(self, model, optimizer, history: list[dict]) -> None:
+    def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, history: list[dict]) -> None:
         """Write both files, unless the last ones are younger than `every` seconds. Where they cannot be written (a full
         disk), a warning says so and the run goes on: hours of training are worth more than a checkpoint."""
         if time.monotonic() - self.saved < self.every:

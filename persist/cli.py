@@ -30,6 +30,9 @@ def train(options: argparse.Namespace) -> None:
 def grid(options: argparse.Namespace) -> None:
     """Train the runs of a grid that are not there yet and draw its figures, in runs/<grid>/."""
     name = options.name or ("paper" if _has_cuda() else "preview")
+    if not (Path("profiles") / options.profile).is_dir():
+        there = ", ".join(sorted(path.name for path in Path("profiles").glob("*/")))
+        raise ValueError(f"--profile must be one of {there} (the folders of profiles/), not {options.profile!r}")
     print(_status(name), flush=True)
     command = ["--workflow-profile", f"profiles/{options.profile}", "--config", f"grid={name}"]
     if options.profile == "default":  # runs on one GPU would spoil each other's times
@@ -82,10 +85,14 @@ def report(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Give the records of a grid, or of all, to other tools."""
+    if not (options.csv or options.tensorboard):
+        raise ValueError("export needs --csv FILE or --tensorboard FOLDER, or both")
     names = [options.name] if options.name else sorted(path.stem for path in Path("grids").glob("*.yaml"))
     roots = (Path("runs"), Path("results"))
     records = [r for n in names for r in find_records(load_grid(grid_path(n)).cells, [root / n for root in roots])]
     records = list({r.cell: r for r in records}.values())
+    if not records:
+        raise ValueError(f"nothing is recorded of {options.name or 'any grid'}, neither in runs/ nor in results/")
     if options.csv:
         to_table(records).to_csv(options.csv, index=False)
         print(f"{options.csv}: {len(records)} runs, a row for each evaluation")
@@ -162,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
     for name, annotation in Cell.__annotations__.items():
         default = getattr(Cell, name, None)
         allowed = f"one of {', '.join(map(str, CHOICES[name]))}; " if name in CHOICES else ""
-        text = f"{allowed}default: {default}"
+        text = allowed + ("required" if name == "m" else f"default: {default}")
         one.add_argument(f"--{name}", type=_converter(annotation), required=name == "m", help=text)
     one.add_argument("--results-dir", default="runs/mine", help="where the record is saved; default: runs/mine")
     one.add_argument("--data-root", help="folder with CIFAR-10; default: PERSIST_DATA, else ./data")
@@ -201,6 +208,8 @@ def main(arguments: list[str] | None = None) -> None:
     cut = given.index("--") if "--" in given else len(given)
     options = parser().parse_args(given[:cut])
     options.arguments = given[cut + 1 :]
+    if options.arguments and options.run not in (grid, publish):
+        sys.exit("error: what follows -- goes to Snakemake, which only `persist grid` and `persist publish` call")
     try:
         options.run(options)
     except (RecordError, ValueError, OSError) as error:

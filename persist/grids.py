@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -40,7 +42,7 @@ def grid_path(name: str) -> Path:
     return Path("grids") / f"{name}.yaml"
 
 
-def load_grid(path) -> Grid:
+def load_grid(path: str | os.PathLike) -> Grid:
     """Read a grid: ``base`` holds the fields that all cells share; each entry of ``cells`` gives the others, where a
     list stands for one cell per value (several lists: every combination); ``kind`` (default: figures); ``beside``
     (default: none) names another grid in the same folder; ``resources`` what a cell asks of a machine.
@@ -119,7 +121,7 @@ _StrictLoader.add_implicit_resolver(
 )
 
 
-def find_records(cells: list[Cell], folders) -> list[Record]:
+def find_records(cells: list[Cell], folders: Iterable[str | os.PathLike]) -> list[Record]:
     """What is known of these cells, in their order: of each the longest record in the folders, a finished one first,
     and of equally long ones that of the first folder. In runs/<grid>, those of runs that go on lie in unfinished/."""
     found: dict[Cell, Record] = {}
@@ -134,7 +136,9 @@ def _extent(record: Record):
     return record.status != "unfinished", len(record.history)
 
 
-def load_grid_records(grid: Grid, root, grids="grids") -> tuple[list[Record], list[Record]]:
+def load_grid_records(
+    grid: Grid, root: str | os.PathLike, grids: str | os.PathLike = "grids"
+) -> tuple[list[Record], list[Record]]:
     """The records of the grid's cells in root/<grid> (root: runs or results), and those of the grid beside it: from
     there too or, where they were not trained there, from results/. Raises RecordError or ValueError, naming the file.
     """
@@ -147,7 +151,9 @@ def load_grid_records(grid: Grid, root, grids="grids") -> tuple[list[Record], li
     return find_records(grid.cells, [root / grid.name]), beside
 
 
-def copy_records(grid: Grid, source, destination, replace: bool = False) -> list[str]:
+def copy_records(
+    grid: Grid, source: str | os.PathLike, destination: str | os.PathLike, replace: bool = False
+) -> list[str]:
     """Keep the records of a grid, finished or not, that lie in source/<grid>: copy them to destination/<grid>. Returns
     the names of those that were new or had gone on.
 

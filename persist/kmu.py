@@ -1,10 +1,15 @@
 """The learning rate k * mu (Section 3 of arXiv 1806.07353) for an optimizer of your own. Imports no torch."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 
 @contextlib.contextmanager
-def scaled_rates(optimizer, k: float):
+def scaled_rates(optimizer: "Optimizer", k: float) -> Iterator[None]:
     """Within it, the learning rate of every parameter group of the optimizer is k times what it is outside.
 
     Around ``optimizer.step()`` at the k-th use of a minibatch it gives k * mu, where mu is whatever a schedule, a

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 LR_POLICIES = ("constant", "kmu")
-_OWN = ("batches", "K", "numbered")  # attributes of persistent itself
+_OWN = ("batches", "K", "numbered", "own_share")  # attributes of persistent itself
 
 
 class persistent:
@@ -19,20 +19,23 @@ class persistent:
 
     batches: any iterable of minibatches, a torch ``DataLoader`` included; it is iterated once per iteration over
         this object, so a re-iterable source gives a new epoch each time.
+    own_share: whether each of several processes that train together has a share of its own in batches already; what
+        torch's ``DistributedSampler`` or accelerate shared out is seen to be so.
     K: the persistency, an int >= 1. K = 1 is ordinary, "disposable" minibatch SGD.
 
     ``len()`` is K times the source's, where the source has one. An error in the source reaches the caller. What else
     is asked of it or set on it (``sampler``, ``dataset``, ``set_epoch``, ``worker_init_fn``, ...) is the source's.
     Raises TypeError where K is not an int or batches is not iterable, ValueError where K < 1. Iterating raises
-    RuntimeError where several processes of torch.distributed train together and the loader would give each of them all
-    of the data: frameworks put their distributed sampler only into what is itself a ``DataLoader``.
+    RuntimeError where several processes of torch.distributed train together and nothing shows that each gets a share of
+    its own: frameworks put their distributed sampler only into what is itself a ``DataLoader``.
     """
 
-    def __init__(self, batches: Iterable, K: int, *, numbered: bool = True):
-        self.batches, self.K, self.numbered = _iterable(batches), _persistency(K), numbered
+    def __init__(self, batches: Iterable, K: int, *, numbered: bool = True, own_share: bool = False):
+        self.batches, self.K, self.numbered, self.own_share = _iterable(batches), _persistency(K), numbered, own_share
 
     def __iter__(self) -> Iterator:
-        _check_shares(self.batches)  # here and not in the generator: before anything trains
+        if not self.own_share:
+            _check_shares(self.batches)  # here and not in the generator: before anything trains
         return self._uses()
 
     def _uses(self) -> Iterator:
@@ -110,27 +113,31 @@ def _iterable(batches):
     return batches
 
 
-def _check_shares(loader):
-    """Raise RuntimeError where several processes train together and a loader with a sampler has nothing that gives each
-    of them its own share. torch is not imported for it: where it is not loaded, there is one process."""
+def _check_shares(batches):
+    """Raise RuntimeError where several processes train together, unless each is seen to have its own share. torch is
+    not imported for it: where it is not loaded, there is one process."""
     distributed = getattr(sys.modules.get("torch"), "distributed", None)
     if not (distributed and distributed.is_available() and distributed.is_initialized()):
         return
     processes = distributed.get_world_size()
-    if processes == 1 or not hasattr(loader, "sampler") or _has_shares(loader):
+    if processes == 1 or _has_shares(batches):
         return
     raise RuntimeError(
-        f"{processes} processes train together, and this {type(loader).__name__} would give all of the data to each "
-        "of them. Add a sampler to it: DataLoader(dataset, ..., sampler=DistributedSampler(dataset)), with Lightning "
-        "in train_dataloader(); with accelerate, wrap what prepare() returns: persistent(accelerator.prepare(loader), "
-        f"K). If each process has its own share already, by other means, say so: loader.num_replicas = {processes}"
+        f"{processes} processes train together, and this {type(batches).__name__} may give all of the data to each of "
+        "them. Give the DataLoader a sampler: DataLoader(dataset, ..., sampler=DistributedSampler(dataset)), with "
+        "Lightning in train_dataloader(); with accelerate, wrap what prepare() returns: "
+        "persistent(accelerator.prepare(loader), K). If each process has its own share already, by other means (an "
+        "IterableDataset that yields a share, say): persistent(batches, K, own_share=True)"
     )
 
 
 def _has_shares(part) -> bool:
-    """Whether a loader, its data set or one of its samplers knows of the other processes: torch's DistributedSampler
-    and those derived from it have num_replicas, accelerate's samplers and data sets process_index."""
-    if any(hasattr(part, name) for name in ("num_replicas", "process_index", "_is_accelerate_prepared")):
+    """Whether a loader, its data set or one of its samplers is shared out among processes: torch's DistributedSampler
+    and those derived from it say among how many (num_replicas), as do accelerate's samplers and data sets
+    (num_processes) and the `state` of its loaders that dispatch."""
+    among = [getattr(part, "num_replicas", 1), getattr(part, "num_processes", 1)]
+    among.append(getattr(getattr(part, "state", None), "num_processes", 1))
+    if any(isinstance(n, int) and n > 1 for n in among):
         return True
     inner = (getattr(part, name, None) for name in ("dataset", "sampler", "batch_sampler"))
     return any(_has_shares(each) for each in inner if each is not None)

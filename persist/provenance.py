@@ -9,6 +9,10 @@ import platform
 import re
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from persist.record import Record
 
 # The modules that decide the numbers of a cell. cell.py is not among them: its fields stand in every record.
 NUMERICAL = ("architecture", "convolution", "data", "device", "model", "persistency", "training")
@@ -16,7 +20,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "papermill", "minibatch-persistency
 UNDISTURBED = 0.97  # share of its time that a thread with a core of its own was running, at least
 
 
-def environment(*, device: str | None, data_sha256: str, **more) -> dict:
+def environment(*, device: str | None, data_sha256: str, **more: object) -> dict:
     """Where and with what a run is made, as a record keeps it. device: the accelerator's name; None: the CPU."""
     return {
         "device": device or _cpu(),
@@ -55,7 +59,7 @@ def code_digest(source: str) -> bytes:
     return hashlib.sha256(ast.dump(tree).encode()).digest()
 
 
-def was_disturbed(record) -> bool | None:
+def was_disturbed(record: "Record") -> bool | None:
     """Whether other work took the core of a run away: its thread's CPU time against its time by the clock.
 
     None where that says nothing: a thread that waits for a GPU, for a loader, or for other threads of its own.

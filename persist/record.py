@@ -7,9 +7,14 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from persist.cell import Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 2
 STATUSES = ("finished", "diverged", "unfinished")
@@ -52,7 +57,7 @@ class Record:
     resumed: int = 0
     schema: int = SCHEMA
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Write the record as JSON, atomically: a reader finds the whole record or none. Its sha256 goes along, so that
         an edit shows. Raises OSError, naming the file, where it cannot be written."""
         fields = {**dataclasses.asdict(self), "cell": self.cell.as_dict()}
@@ -60,7 +65,7 @@ class Record:
         write_atomically(path, (json.dumps(fields, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
-    def load(cls, path) -> "Record":
+    def load(cls, path: str | os.PathLike) -> "Record":
         """Raises RecordError, naming the file, unless it holds a record of this schema, as it was saved."""
         path = Path(path)
         try:
@@ -144,7 +149,7 @@ def _digest(fields: dict) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def load_records(folder, cells=None) -> list[Record]:
+def load_records(folder: str | os.PathLike, cells: Iterable[Cell] | None = None) -> list[Record]:
     """The records (*.json) of a folder, in the order of their names; with `cells`, only those of these cells.
 
     Raises RecordError, naming the file, for one that is damaged, or whose name is not its cell's (a copy, say).
@@ -166,7 +171,7 @@ def load_records(folder, cells=None) -> list[Record]:
     return records
 
 
-def to_table(records):
+def to_table(records: list[Record]) -> "pd.DataFrame":
     """One row per record and evaluation: its fields, the history's, `cell_name` and `status` (a DataFrame)."""
     import pandas as pd
 
@@ -175,7 +180,7 @@ def to_table(records):
     )
 
 
-def write_atomically(path, content: bytes):
+def write_atomically(path: str | os.PathLike, content: bytes) -> None:
     """Write to a temporary file beside, then rename: never a half-written file under the final name, whatever is killed
     or loses power. Raises OSError, naming the file, where that cannot be done."""
     path = Path(path)
@@ -197,7 +202,7 @@ def write_atomically(path, content: bytes):
     _sync_folder(path.parent)
 
 
-def check_writable(name: str, folder):
+def check_writable(name: str, folder: str | os.PathLike) -> None:
     """Raise ValueError, naming the folder as `name`, unless it is or can be made a folder with room for a record."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

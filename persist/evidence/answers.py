@@ -1,7 +1,8 @@
-"""The answer in five rows: question, answer, evidence. Each from records, or "not recorded yet"."""
+"""The answer to five questions, with its evidence. Each from records, or "not recorded yet"."""
 
 import contextlib
 import statistics
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -57,7 +58,7 @@ def recorded(root, grids="grids") -> pd.DataFrame:
 
 
 def answers(root, grids="grids") -> str:
-    """The table at the top of the README."""
+    """The list at the top of the README."""
     ended = [record for record in grid_records(root, grids, "paper", "paper-seeds") if record.status != "unfinished"]
     curves = {m: select(ended, m, "constant") for m in (32, 256, 512)}
     arms = {m: runs for m, runs in curves.items() if accuracy_gap(best_accuracy, runs[5], runs[1])}
@@ -69,8 +70,17 @@ def answers(root, grids="grids") -> str:
         ("Which network was it?", _network, grid_records(root, grids, "readings", "readings-start")),
         ("Should I use it?", payoff_page.short, payoff_page.load(root, grids)),
     ]
-    lines = [f"| {question} | {' | '.join(of(found) if found else NOT_YET)} |" for question, of, found in rows]
-    return "\n".join(["| question | answer | evidence |", "| --- | --- | --- |", *lines])
+    items = []
+    for question, of, found in rows:
+        answer, evidence = of(found) if found else NOT_YET
+        items.append(f"- **{question}** {answer}" + f" *Evidence: {evidence}.*" * bool(evidence))
+    return "\n".join(map(wrapped, items))
+
+
+def wrapped(text: str) -> str:
+    """A paragraph, or an item of a list, in lines of at most 120 characters."""
+    indent = "  " * text.startswith("- ")
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 # The answer and its evidence; arms: m -> K -> runs, of each m where K = 1 and 5 have a seed in common.
@@ -94,13 +104,17 @@ def _in_time(arms, loaders) -> tuple[str, str]:
     answers, evidence = ["With the data in memory: not known, no K = 1 and 5 ran to their end on one machine."], []
     if gaps:
         answers = [f"With the data in memory, accuracy over the same seconds: {_words(gaps)}."]
-        found = (f"m = {m}: {g}, an epoch takes {costs[m]:.2f} times as long (n = {g.seeds})" for m, g in gaps.items())
+        found = (
+            f"m = {m}: {g}, an epoch of K = 5 takes {costs[m]:.2f} times as long (n = {g.seeds})"
+            for m, g in gaps.items()
+        )
         evidence = [f"K = 5 less K = 1: {'; '.join(found)}"]
     if behind := sorted((c, ratio) for (c, K), ratio in loaders.items() if K == 5):
         (least, low), (most, high) = behind[0], behind[-1]
         answers.append(
-            "Behind a data loader it depends on C/L, the time of a pass of training over that of loading: an epoch "
-            f"takes {low:.1f} times as long at C/L = {least:.2f}, {high:.1f} times at {most:.2f} ([why](docs/time.md))."
+            "Behind a data loader it depends on C/L, the time of a pass of training over that of loading: an epoch of "
+            f"K = 5 takes {low:.1f} times as long as one of K = 1 at C/L = {least:.2f}, {high:.1f} times at {most:.2f} "
+            "([why](docs/time.md))."
         )
         evidence.append(f"behind loaders: {count(len(behind), 'configuration')} (n = 1)")
     return " ".join(answers), "; ".join(evidence)

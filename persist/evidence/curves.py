@@ -88,8 +88,8 @@ def label_panels(axes, runs: list[Record], *more: str):
     axes[1, 0].set_ylim(0, min(4.6, 1.05 * max(losses, default=2.4)))
 
 
-def caption_of(records: list[Record], *more: str) -> str:
-    """Data, network, step, hardware, epochs, n and commits of the runs of a picture, in a few lines."""
+def caption_of(records: list[Record], *more: str, grid: str = "") -> str:
+    """Data, network, step, hardware, epochs, n, grid and commits of the runs of a picture, in a few lines."""
     if not records:
         return "No run of this picture is recorded yet."
     lines = []
@@ -102,7 +102,7 @@ def caption_of(records: list[Record], *more: str) -> str:
     lines.append(
         f"{describe_hardware(records)}. n = {span([len(runs) for runs in by_cell(records)])} per curve (seed {seeds})."
         + (f" {unfinished} of {len(records)} runs unfinished." if unfinished else "")
-        + f" Commit {commits(records)}."
+        + f" {made_by(records, grid)}."
     )
     return "\n".join([*lines, *more])
 
@@ -143,6 +143,11 @@ def describe_hardware(runs: list[Record]) -> str:
         for e in found
     }
     return f"{', '.join(sorted(devices))}, torch {', '.join(sorted({e['torch'] for e in found}))}"
+
+
+def made_by(runs: list[Record], grid: str = "") -> str:
+    """The grid and the commits of a picture's runs."""
+    return f"Grid {grid}, commit {commits(runs)}" if grid else f"Commit {commits(runs)}"
 
 
 def commits(runs: list[Record]) -> str:

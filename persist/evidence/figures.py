@@ -16,6 +16,7 @@ from persist.evidence.curves import (
     draw_curve,
     label_panels,
     save_all,  # noqa: F401
+    span,
     style,
 )
 from persist.evidence.readings import PAPER_BEST, PAPER_EPOCH
@@ -28,11 +29,12 @@ FIGURES = {1: (32, "constant"), 2: (256, "constant"), 3: (512, "constant"), 4: (
 SECONDS = {K: (seconds,) for K, seconds in PAPER_SECONDS.items()} | {2: (8.0, 10.25)}
 
 
-def draw_figure(number: int, records: list[Record]) -> Figure:
+def draw_figure(number: int, records: list[Record], grid: str = "") -> Figure:
     """Figure 1, ..., 5: accuracy and loss against seconds (left) and epochs, by K; Figure 1 against the paper's own
-    seconds as well. A K of the paper without a record is named in the figure; a diverged run is shown as such."""
+    seconds as well. A K of the paper without a record is named in the figure; a diverged run is shown as such.
+    grid: its name, for the caption."""
     m, policy = FIGURES[number]
-    return _draw(f"Figure {number}: {_title(m, policy)}", select(records, m, policy), paper=number == 1)
+    return _draw(f"Figure {number}: {_title(m, policy)}", select(records, m, policy), grid, paper=number == 1)
 
 
 figure_1, figure_2, figure_3, figure_4, figure_5 = (partial(draw_figure, number) for number in FIGURES)
@@ -56,18 +58,21 @@ def describe_outcome(number: int, records: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def other_figures(records: list[Record]) -> dict[str, Figure]:
+def other_figures(records: list[Record], grid: str = "") -> dict[str, Figure]:
     """Figures like the paper's for every other m and policy that the records have, by a name for their files."""
     others = sorted({(r.cell.m, r.cell.lr_policy) for r in records} - set(FIGURES.values()))
     return {
-        f"m{m}" + ("" if policy == "constant" else f"-{policy}"): _draw(_title(m, policy), select(records, m, policy))
+        f"m{m}" + ("" if policy == "constant" else f"-{policy}"): _draw(
+            _title(m, policy), select(records, m, policy), grid
+        )
         for m, policy in others
     }
 
 
-def draw_all(records: list[Record]) -> dict[str, Figure]:
+def draw_all(records: list[Record], grid: str = "") -> dict[str, Figure]:
     """Name of a file -> its figure: figure1, ..., figure5, and those of other_figures."""
-    return {f"figure{number}": draw_figure(number, records) for number in FIGURES} | other_figures(records)
+    figures = {f"figure{number}": draw_figure(number, records, grid) for number in FIGURES}
+    return figures | other_figures(records, grid)
 
 
 def draw_record(record: Record) -> Figure:
@@ -79,11 +84,11 @@ def _title(m: int, policy: str) -> str:
     return f"m = {m}, learning rate " + ("µ" if policy == "constant" else "kµ at the k-th use")
 
 
-def _draw(title: str, curves: dict[int, list[Record]], paper: bool = False) -> Figure:
+def _draw(title: str, curves: dict[int, list[Record]], grid: str = "", paper: bool = False) -> Figure:
     """curves: K -> its runs, one per seed; paper: against the paper's seconds, too, where the data are the paper's."""
     runs = [run for of_K in curves.values() for run in of_K]
     paper = paper and all(run.cell.dataset == "cifar10" for run in runs)
-    figure = Figure(figsize=(13 if paper else 10, 7.6), dpi=80, layout="constrained")  # save() has a dpi of its own
+    figure = Figure(figsize=(11.5 if paper else 10, 7.6), dpi=80, layout="constrained")  # save() has a dpi of its own
     axes = figure.subplots(2, 3 if paper else 2, sharey="row", sharex="col")
     comparable = timed(curves)
     for row, quantity in zip(axes, PANELS):
@@ -95,7 +100,10 @@ def _draw(title: str, curves: dict[int, list[Record]], paper: bool = False) -> F
             if paper:
                 _draw_paper(row, K, of_K, quantity)
     label_panels(axes, runs, "seconds on the paper's card, as it quotes them")
-    title += "".join(f"; {NAMES[name]}" for name in sorted({run.cell.dataset for run in runs}))
+    scales = {f"; {NAMES[run.cell.dataset]}, {count(run.cell.examples, 'image')}" for run in runs}
+    title += "".join(sorted(scales)) + (
+        f", n = {span([len(of_K) for of_K in curves.values() if of_K])}" if runs else ""
+    )
     lines = [Line2D([], [], color=style(K)[0], ls=style(K)[1], label=_label(K, of_K)) for K, of_K in curves.items()]
     columns = len(lines) if sum(len(line.get_label()) for line in lines) < (130 if paper else 95) else 1
     # the title as the legend's: constrained layout makes no room for both above the panels
@@ -107,9 +115,10 @@ def _draw(title: str, curves: dict[int, list[Record]], paper: bool = False) -> F
     if elsewhere := [f"K = {K}" for K, of_K in curves.items() if of_K and not comparable[K]]:
         explanation.append(f"Not against seconds: {', '.join(elsewhere)}, trained on another machine.")
     if paper:
-        quoted = "Star: the best that the paper quotes. The paper's seconds for an epoch: 7 (K = 1), 20 (K = 5); "
-        explanation.append(quoted + "for K = 2, which it does not quote, 8 to 10.25 (two curves).")
-    figure.supxlabel(caption_of(runs, *explanation), **SMALL)
+        quoted = "Star: the best that the paper quotes. The paper's seconds for an epoch: 7 (K = 1), 20 (K = 5)"
+        unquoted = ";\nfor K = 2, which it does not quote, 8 to 10.25 (two curves)" if curves.get(2) else ""
+        explanation.append(f"{quoted}{unquoted}.")
+    figure.supxlabel(caption_of(runs, *explanation, grid=grid), **SMALL)
     return figure
 
 

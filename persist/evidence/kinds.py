@@ -1,4 +1,4 @@
-"""What is made of the records of a grid: for each kind of grid its notebook and its pictures."""
+"""What is made of the records of a grid: for each kind of grid its notebook, its pictures, what it shows besides."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,10 +7,12 @@ from persist.grids import Grid
 
 
 class Kind(NamedTuple):
-    """notebook: reads the records and draws; pictures: of a grid, the names of the files that it draws, no suffix."""
+    """notebook: reads the records and draws; pictures: of a grid, the names of the files that it draws, no suffix;
+    measured: the files of benchmarks/results that it reads too, no suffix."""
 
     notebook: str
     pictures: Callable[[Grid], list[str]]
+    measured: tuple[str, ...] = ()
 
 
 def _figures(grid: Grid) -> list[str]:
@@ -22,8 +24,8 @@ KINDS = {
     "figures": Kind("notebooks/figures.ipynb", _figures),
     "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"]),
     "payoff-rates": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-rates"]),
-    "payoff": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-m512", "payoff-m32", "payoff"]),
-    "loading": Kind("notebooks/loading.ipynb", lambda grid: ["loading"]),
+    "payoff": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-m512", "payoff-m32", "payoff"], ("payoff",)),
+    "loading": Kind("notebooks/loading.ipynb", lambda grid: ["loading"], ("loading", "slow_loader")),
 }
 
 

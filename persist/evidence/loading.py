@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from persist.evidence.claims import AT_LARGE, PAPER_SECONDS
-from persist.evidence.curves import SMALL, describe_hardware, style, tidy
+from persist.evidence.curves import SMALL, describe_hardware, made_by, style, tidy
 from persist.evidence.select import timed
 from persist.evidence.tables import markdown
 from persist.record import Record
@@ -220,7 +220,7 @@ def blocks(records: list[Record], others: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def draw_loading(records: list[Record], others: pd.DataFrame) -> Figure:
+def draw_loading(records: list[Record], others: pd.DataFrame, grid: str = "loading") -> Figure:
     """time(2)/time(1) and time(5)/time(1) against C/L: both models, measured behind all loaders, the paper placed."""
     (E, L, H, _), tables = (0, 1, 0, 0), []
     for name, of_loader in (
@@ -250,10 +250,13 @@ def draw_loading(records: list[Record], others: pd.DataFrame) -> Figure:
         ax.minorticks_off()
         tidy(ax)
     look = dict(ncols=3, frameon=False, fontsize="small", title_fontsize="large", handlelength=3.5)
-    title = "Time of an epoch behind a data loader, relative to K = 1"
+    title = "Time of an epoch behind a data loader, relative to K = 1; CIFAR-10, n = 1 per point"
     figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", title=title, **look)
     scale = "CIFAR-10; one run per point, median epoch" if tables else NOT_YET
-    where = describe_hardware(records) if records else ""
-    more = "Lines: the models with E and H of the DataLoader. The paper's ratios stand where they are with E = H = 0."
-    figure.supxlabel(f"Reduced AlexNet, its width varied. {scale}. {where}\n{more}", **SMALL)
+    where = f"{describe_hardware(records)}. {made_by(records, grid)}." if records else ""
+    more = (
+        "Lines: two models of the time, of L: loading, C: a pass of training, H: handing over, E: the rest;\n"
+        "E and H are those of the DataLoader. The paper's ratios stand where they are with E = H = 0."
+    )
+    figure.supxlabel(f"Reduced AlexNet, its width varied. {scale}.\n{where}\n{more}", **SMALL)
     return figure

@@ -4,12 +4,11 @@ What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by the block 
 """
 
 import re
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 from persist.evidence import loading, payoff_page, readings, speed
-from persist.evidence.answers import answers, behind_loaders, grid_records, recorded
+from persist.evidence.answers import answers, behind_loaders, grid_records, recorded, wrapped
 from persist.evidence.claims import judge_all, verdict_table
 from persist.evidence.tables import markdown, summary
 from persist.record import write_atomically
@@ -61,8 +60,7 @@ def _figures(root) -> dict[str, str]:
 def _recorded(root) -> dict[str, str]:
     table, judged = recorded(root), verdicts(root).partition("\n")[0]
     runs = ", ".join(f"{grid} {n}" for grid, n in zip(table["grid"], table["runs"]))
-    text = f"Verdicts so far: {judged} Runs so far: {runs}."
-    short = textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False)
+    short = wrapped(f"Verdicts so far: {judged} Runs so far: {runs}.")
     return {"": markdown(table), "short": short}
 
 

@@ -39,6 +39,13 @@ from persist.evidence.payoff import (
 )
 from persist.evidence.tables import markdown
 
+MEANS = {  # what a verdict means for the time, where that is as the gradients
+    "saves gradients": "yes, it saves gradients and time",
+    "free": "it makes no difference",
+    "costs gradients": "no, it costs gradients and time",
+    "undecided": "not known",
+}
+
 
 def times(ratio: Ratio) -> str:
     """As in `takes ... the gradients`."""
@@ -108,17 +115,18 @@ def short(evidence: Evidence) -> tuple[str, str]:
     def outcome(m, target):
         goal, runs = targets(evidence.rates, m)[target], ended(of_arm(evidence.test, m, "reuse"))
         reached = any(gradients_to(run, goal) < math.inf for run in runs)
-        return when(ratio(evidence, m, target=target)) if reached else "not reached within the budget"
+        return when(ratio(evidence, m, target=target)) if reached else "not reached in as many gradients"
 
-    verdicts = {m: f"{ratio(evidence, m).verdict}{turns(evidence, m)}" if m in found else NOT_YET for m in SIZES}
+    verdicts = {m: f"{MEANS[ratio(evidence, m).verdict]}{turns(evidence, m)}" if m in found else NOT_YET for m in SIZES}
     gains, counts = [], []
     for target in (0, LOOSE):
         above, ratios = f"{ABOVE[target]:.2f} above", {m: ratio(evidence, m, target=target) for m in found}
-        gains.append(f"to a loss {above} the best of K = 1: {grouped({m: outcome(m, target) for m in found})}")
+        gains.append(f"To a loss {above} the best of K = 1: {grouped({m: outcome(m, target) for m in found})}")
         counts.append(f"to {above}: " + "; ".join(f"m = {m}: {r}" for m, r in ratios.items()))
     return (
-        f"K = {K} against K = 1, each at its best rate: {grouped(verdicts)}; with the data in memory the time is as "
-        f"the gradients. Behind a loader, {', and '.join(gains)} ([how](docs/payoff.md)).",
+        f"With the data in memory: {grouped(verdicts)} (K = {K} against K = 1, each at its best rate). Behind a loader "
+        f"it depends on C/L, the time of a training step over that of loading a minibatch. {'. '.join(gains)} "
+        "([how](docs/payoff.md)).",
         f"gradients, K = {K} over K = 1, {', '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
     )
 
@@ -234,10 +242,11 @@ def draw_outcome(evidence: Evidence, m: int) -> Figure:
     ax.set_xticks(ticks := (0.1, 0.2, 0.5, 0.8, 1.25, 2, 5, 10), ticks)
     title = f"Does reuse pay? m = {m}, CIFAR-10, {len(SEEDS)} seeds"
     text = (
+        "Fresh: new minibatches; reuse: each one five times in a row; spaced: all in one order, five times through.\n"
         "Thin: one seed; thick: their mean. Dotted: the targets, the primary one heavy. Below: ratios to the primary\n"
         "target with simultaneous 95 % intervals. Grey: 0.8 to 1.25."
     )
-    return _finish(figure, title, [arm for arm in ARMS if runs[arm]], sum(runs.values(), []), text)
+    return _finish(figure, title, [arm for arm in ARMS if runs[arm]], sum(runs.values(), []), text, "payoff")
 
 
 def draw_rates(evidence: Evidence) -> Figure:
@@ -265,7 +274,9 @@ def draw_rates(evidence: Evidence) -> Figure:
         f"Dots: seed {TRIED}; crosses: the two best, seed {AGAIN}; rings: chosen. Dotted: the budget of a run;\n"
         "triangles above it: target not reached."
     )
-    return _finish(figure, "The rate of each arm, on held-out images of CIFAR-10", ARMS, ended(rates), text)
+    return _finish(
+        figure, "The rate of each arm, on held-out images of CIFAR-10", ARMS, ended(rates), text, "payoff-rates"
+    )
 
 
 def draw_chart(evidence: Evidence) -> Figure:
@@ -295,14 +306,15 @@ def draw_chart(evidence: Evidence) -> Figure:
     for ax in axes[1]:
         ax.set_xlabel("C/L: time of a training step over that of loading")
     text = (
-        "Ring: reuse breaks even. Bands: simultaneous 95 % intervals, without an end where runs missed the target.\n"
-        "Seconds by the model max(L, K·C). kµ over fresh is no planned contrast."
+        "L*: the lowest loss of fresh on held-out images. Ring: reuse breaks even. Bands: simultaneous 95 %\n"
+        "intervals, without an end where runs missed the target. Seconds by the model max(L, K·C).\n"
+        "kµ over fresh is no planned contrast."
     )
     title = f"How soon at the same loss, behind a loader? CIFAR-10, {len(SEEDS)} seeds"
-    return _finish(figure, title, ARMS, [run for run in evidence.test.values() if run], text)
+    return _finish(figure, title, ARMS, [run for run in evidence.test.values() if run], text, "payoff")
 
 
-def _finish(figure, title, arms, records, text):
+def _finish(figure, title, arms, records, text, grid):
     """Tidy axes, the legend of the arms above, the caption below."""
     for ax in figure.axes:
         tidy(ax)
@@ -310,5 +322,5 @@ def _finish(figure, title, arms, records, text):
     lines = [Line2D([], [], color=ARMS[arm].color, ls=ARMS[arm].line, label=ARMS[arm].label) for arm in arms]
     look = {"title_fontsize": "x-large", "loc": "outside upper center", "ncols": 5, "frameon": False}
     figure.legend(handles=lines, title=title, handlelength=3, **look)
-    figure.supxlabel(caption_of(records, text), **SMALL)
+    figure.supxlabel(caption_of(records, text, grid=grid), **SMALL)
     return figure

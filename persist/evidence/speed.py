@@ -146,8 +146,9 @@ def blocks(results: list[dict]) -> dict[str, str]:
 
 def draw(result: dict) -> Figure:
     """Examples per second of the whole machine: a panel per m, a colour per K."""
+    commit = str(result["environment"]["git_commit"])[:7]
     table, labels, plan = rates(result["samples"])["rate"], OTHERS | OURS, result["plan"]
-    figure, height = Figure(figsize=(9, 3.8), layout="constrained"), 0.8 / len(plan["Ks"])
+    figure, height = Figure(figsize=(9, 4.2), layout="constrained"), 0.8 / len(plan["Ks"])
     for ax, m in zip(figure.subplots(1, len(plan["ms"]), sharey=True, squeeze=False)[0], plan["ms"]):
         for i, K in enumerate(plan["Ks"]):
             of = table.xs((m, K))[list(labels)]
@@ -157,8 +158,12 @@ def draw(result: dict) -> Figure:
         ax.set(title=f"m = {m}", xlabel="examples per second")
         ax.set_yticks([at + 0.4 - height / 2 for at in range(len(labels))], [s.strip("`") for s in labels.values()])
     ax.invert_yaxis()
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=len(plan["Ks"]))
-    figure.supxlabel(f"{_device(result)}. CIFAR-10. Medians and ranges of n = {plan['rounds']} rounds.", **SMALL)
+    title = f"Examples per second of the whole machine; CIFAR-10, n = {plan['rounds']} rounds"
+    look = dict(loc="outside upper center", title_fontsize="large", frameon=False)
+    figure.legend(*ax.get_legend_handles_labels(), title=title, ncols=len(plan["Ks"]), **look)
+    figure.supxlabel(
+        f"{_device(result)}.\nBars: medians; lines: ranges. benchmarks/bench.py, commit {commit}.", **SMALL
+    )
     return figure
 
 

@@ -64,14 +64,17 @@ class Stream(IterableDataset):
         return iter(EXAMPLE_IDS)
 
 
-def test_its_shares_count_as_such(two_processes):
+def test_its_shares_count_as_such(two_processes, monkeypatch):
     def shares(loader, **options):
         return prepare_data_loader(loader, num_processes=2, process_index=0, **options)
 
     for loader in (shares(new_loader()), shares(DataLoader(Stream(), M)), skip_first_batches(shares(new_loader()), 1)):
         iter(persistent(loader, 2))
-    dispatched = Accelerator(cpu=True).prepare(DataLoader(Stream(), M))  # rank 0 reads and sends to the others
-    iter(persistent(dispatched, 2))
-    for plain in (new_loader(), DataLoader(Stream(), M)):
+    dispatched = shares(DataLoader(Stream(), M), dispatch_batches=True, put_on_device=True)  # rank 0 reads for all
+    with monkeypatch.context() as two:
+        two.setattr(dispatched.state, "num_processes", 2)
+        iter(persistent(dispatched, 2))
+    alone = Accelerator(cpu=True)  # as it takes itself to be where torch.distributed was started after it
+    for plain in (new_loader(), DataLoader(Stream(), M), alone.prepare(new_loader())):
         with pytest.raises(RuntimeError, match="persistent\\(accelerator.prepare\\(loader\\), K\\)"):
             iter(persistent(plain, 2))

@@ -148,6 +148,45 @@ def test_KMu_counts_as_the_loader_does(tmp_path):
     assert lit.ks[: K + 1] == [1, 2, 3, 1]
 
 
+def test_a_schedule_within_the_training_step_sees_and_keeps_the_plain_rate():
+    class Stepping(Lit):
+        def training_step(self, ids, batch_idx):
+            self.schedule.step()
+            self.rates.append(self.optimizer.param_groups[0]["lr"])
+            return self.toy(ids)
+
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            pass
+
+        def configure_optimizers(self):
+            return self.optimizer
+
+    lit, plain, expected, reused = Stepping(), Lit(), [], persistent(new_loader(), K)
+    trainer(callbacks=[KMu()]).fit(lit, persistent(new_loader(), K, numbered=False))
+    for _ in range(EPOCHS):
+        for k, ids in reused:
+            plain.optimizer.zero_grad()
+            plain.schedule.step()
+            expected.append(plain.optimizer.param_groups[0]["lr"])
+            plain.toy(ids).backward()
+            with scaled_rates(plain.optimizer, k):
+                plain.optimizer.step()
+    assert lit.rates == expected and torch.equal(weights(lit.toy), weights(plain.toy))
+
+
+def test_KMu_takes_the_K_of_every_epochs_loader():
+    class Growing(Lit):
+        def train_dataloader(self):
+            return persistent(new_loader(), 1 + self.current_epoch, numbered=False)
+
+    callback, ks = KMu(), []
+    lit = Growing()
+    lit.on_train_batch_end = lambda *_: ks.append(callback.k)
+    trainer(callbacks=[callback], reload_dataloaders_every_n_epochs=1).fit(lit)
+    n = len(new_loader())
+    assert ks == [1 + i % K for K in range(1, EPOCHS + 1) for i in range(K * n)]
+
+
 @pytest.mark.parametrize("loader", [new_loader(), [persistent(new_loader(), K), new_loader()]])
 def test_KMu_refuses_a_loader_that_has_no_K(loader):
     with pytest.raises(

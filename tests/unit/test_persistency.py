@@ -157,7 +157,6 @@ SHARED = {
     "a batch sampler": lambda: DataLoader(DATASET, batch_sampler=BatchSampler(alternate(), 2, drop_last=True)),
     "said so": lambda: marked(DataLoader(Shard())),
     "a data set that says so": lambda: DataLoader(marked(Subset(DATASET, [0, 2])), shuffle=True),
-    "no loader": lambda: [1, 2, 3],
 }
 NOT_SHARED = {
     "in order": lambda: DataLoader(DATASET),
@@ -165,6 +164,8 @@ NOT_SHARED = {
     "a batch sampler": lambda: DataLoader(DATASET, batch_sampler=BatchSampler(RandomSampler(DATASET), 2, True)),
     "indices": lambda: DataLoader(DATASET, sampler=[0, 1, 2]),
     "a stream": lambda: DataLoader(Shard()),
+    "shared out to one": lambda: DataLoader(DATASET, sampler=DistributedSampler(DATASET, num_replicas=1, rank=0)),
+    "no loader": lambda: [1, 2, 3],
 }
 
 
@@ -198,6 +199,11 @@ def test_all_data_in_each_of_two_processes_is_refused_before_the_first_minibatch
         RuntimeError, match=r"2 processes.*DataLoader\(dataset, ..., sampler=DistributedSampler\(dataset\)\)"
     ):
         iter(reused)
+
+
+def test_what_shares_out_the_data_by_itself_says_so(processes):
+    processes(2)
+    assert list(persistent([1, 2], 2, numbered=False, own_share=True)) == [1, 1, 2, 2]
 
 
 def test_rates_by_hand():
