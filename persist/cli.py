@@ -30,10 +30,10 @@ def train(options: argparse.Namespace) -> None:
 def grid(options: argparse.Namespace) -> None:
     """Train the runs of a grid that are not there yet and draw its figures, in runs/<grid>/."""
     name = options.name or ("paper" if _has_cuda() else "preview")
-    if not (Path("profiles") / options.profile).is_dir():
+    print(_status(name), flush=True)
+    if options.profile != "default" and not (Path("profiles") / options.profile).is_dir():
         there = ", ".join(sorted(path.name for path in Path("profiles").glob("*/")))
         raise ValueError(f"--profile must be one of {there} (the folders of profiles/), not {options.profile!r}")
-    print(_status(name), flush=True)
     command = ["--workflow-profile", f"profiles/{options.profile}", "--config", f"grid={name}"]
     if options.profile == "default":  # runs on one GPU would spoil each other's times
         command += ["--cores", "1" if _has_cuda() else "all", "--resources", f"mem_mb={_memory_mb()}"]

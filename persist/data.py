@@ -8,7 +8,7 @@ import hashlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
 
-    def take(self, indices) -> "Split":
+    def take(self, indices: Sequence[int] | range | np.ndarray) -> "Split":
         return Split(self.images[indices], self.labels[indices])
 
 
@@ -49,7 +49,7 @@ class Data:
     sha256: str
 
 
-def load(cell: Cell, data_root=None) -> Data:
+def load(cell: Cell, data_root: str | os.PathLike | None = None) -> Data:
     """The cell's training and evaluation examples. data_root: default PERSIST_DATA, else ./data.
 
     Raises DataError where the data set cannot be had or is damaged.
@@ -98,13 +98,13 @@ def channel_statistics(cell: Cell) -> tuple[tuple, tuple]:
 class Resident:
     """Input pipeline "resident": the whole training set as one tensor on the device, gathered there by index."""
 
-    def __init__(self, cell: Cell, train: Split, device, worker_core=None):
+    def __init__(self, cell: Cell, train: Split, device: torch.device, worker_core: int | None = None):
         # Kept as (n, 32, 32, 3), so that gathering a minibatch copies contiguous rows and gives channels-last memory.
         self.images = scale(train.images, cell).permute(0, 2, 3, 1).to(device)
         self.labels = torch.from_numpy(train.labels).to(device)
         self.cell, self.device = cell, device
 
-    def minibatches(self, epoch: int):
+    def minibatches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
         """Those of one pass over the training set, a re-iterable of (images, labels) on the device."""
         indices = np.concatenate(minibatch_indices(self.cell, epoch, len(self.labels)))
         return _Mapped(self._gather, torch.from_numpy(indices).to(self.device).split(self.cell.m))
@@ -117,7 +117,7 @@ class Loader:
     """Input pipeline "loader": torchvision's ToTensor and Normalize behind a DataLoader with one worker process, pinned
     memory and a copy to the device per minibatch: what most people run, and where persistency saves loading."""
 
-    def __init__(self, cell: Cell, train: Split, device, worker_core: int | None = None):
+    def __init__(self, cell: Cell, train: Split, device: torch.device, worker_core: int | None = None):
         from torchvision import transforms
 
         self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*channel_statistics(cell))])
@@ -131,7 +131,7 @@ class Loader:
 
         return self.transform(Image.fromarray(self.train.images[i])), self.train.labels[i]
 
-    def minibatches(self, epoch: int):
+    def minibatches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
         """Those of one pass over the training set, a re-iterable of (images, labels) on the device: Resident's."""
         batches = torch.utils.data.DataLoader(
             self,  # pyright: ignore[reportArgumentType]

@@ -3,11 +3,12 @@
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 
 import torch
 
 
-def resolve_device(device=None) -> torch.device:
+def resolve_device(device: str | torch.device | None = None) -> torch.device:
     """The torch device; None: CUDA where there is one, else the CPU. Raises ValueError for one that is not there."""
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device is None:
@@ -18,12 +19,14 @@ def resolve_device(device=None) -> torch.device:
     return torch.device(device)
 
 
-def place(model, device):
+def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """The model on the device; on the CPU its convolutions have chosen their memory order already."""
-    return model if device.type == "cpu" else model.to(device, memory_format=torch.channels_last)
+    if device.type == "cpu":
+        return model
+    return model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def clocks(device) -> tuple[float, float]:
+def clocks(device: torch.device) -> tuple[float, float]:
     """Seconds by the clock, once the device has done all that it was given, and of this thread's CPU time."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -31,7 +34,7 @@ def clocks(device) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def pinned(cores):
+def pinned(cores: list[int] | None) -> Iterator[None]:
     """One thread, on the first of the cores; afterwards as before. None: nothing changes."""
     if cores is None:
         yield
@@ -47,7 +50,7 @@ def pinned(cores):
 
 
 @contextlib.contextmanager
-def strict_arithmetic():
+def strict_arithmetic() -> Iterator[None]:
     """Deterministic kernels and strict float32 (no TF32); the caller's settings come back afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)

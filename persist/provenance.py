@@ -41,8 +41,8 @@ def environment(*, device: str | None, data_sha256: str, **more: object) -> dict
 def code_version() -> str:
     """A digest of the code that decides the numbers, and of torch's version: a checkpoint of another is not continued.
 
-    Of the parsed code: comments, docstrings and layout do not change it, so that checkpoints, and times that can be
-    compared, outlive them.
+    Of the parsed code: comments, docstrings, annotations and layout do not change it, so that checkpoints, and times
+    that can be compared, outlive them.
     """
     digest = hashlib.sha256(str(_version("torch")).encode())
     for name in NUMERICAL:
@@ -51,11 +51,15 @@ def code_version() -> str:
 
 
 def code_digest(source: str) -> bytes:
-    """Of a module's code, without comments, docstrings and layout."""
+    """Of a module's code, without comments, docstrings, layout and the annotations of functions."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             del node.body[0]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
     return hashlib.sha256(ast.dump(tree).encode()).digest()
 
 

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -22,13 +24,13 @@ CHECKPOINT_EVERY = 30.0  # seconds
 def train(
     cell: Cell,
     *,
-    data_root=None,
-    device=None,
+    data_root: str | os.PathLike | None = None,
+    device: str | torch.device | None = None,
     cores: list[int] | None = None,
-    checkpoint=None,
+    checkpoint: str | os.PathLike | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
-    on_epoch=None,
-    on_minibatch=None,
+    on_epoch: Callable[[dict], object] | None = None,
+    on_minibatch: Callable[[], object] | None = None,
 ) -> Record:
     """Train the cell's network with minibatch persistency and evaluate it after every epoch (Section 2.1).
 
@@ -102,7 +104,7 @@ def train(
     return Record(cell, history, where, status, saved.resumed if saved else 0)
 
 
-def iterations(cell: Cell, pipeline, done: int = 0):
+def iterations(cell: Cell, pipeline: datasets.Resident | datasets.Loader, done: int = 0) -> Iterator[tuple[int, tuple]]:
     """(k, minibatch) of every iteration after the first `done` ones; a minibatch is (images, labels) on the device."""
     before, skipped = divmod(done, cell.K * cell.minibatches)
     for epoch in range(before + 1, cell.epochs + 1):
@@ -119,7 +121,14 @@ def _uses(cell, pipeline, epoch):
     return fresh(map(pipeline.minibatches, passes), cell.K)
 
 
-def sgd_step(cell: Cell, model, optimizer, images, labels, rate: float) -> torch.Tensor:
+def sgd_step(
+    cell: Cell,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    rate: float,
+) -> torch.Tensor:
     """One SGD iteration on a minibatch: forward, backward, update. Returns the loss, a scalar on the device."""
     loss = cross_entropy(model(images), labels, reduction=cell.reduction)
     optimizer.zero_grad()
@@ -132,7 +141,7 @@ def sgd_step(cell: Cell, model, optimizer, images, labels, rate: float) -> torch
     return loss.detach()
 
 
-def build_optimizer(cell: Cell, model) -> torch.optim.SGD:
+def build_optimizer(cell: Cell, model: torch.nn.Module) -> torch.optim.SGD:
     """SGD with momentum (Section 2.1) in PyTorch's form, v <- momentum * v + g, w <- w - rate * v; or, for the
     classical form v <- momentum * v + rate * g, w <- w - v, with a rate of 1 (sgd_step scales the gradient)."""
     rate = cell.lr if cell.momentum_form == "pytorch" else 1.0
@@ -140,7 +149,7 @@ def build_optimizer(cell: Cell, model) -> torch.optim.SGD:
 
 
 @torch.inference_mode()
-def evaluate(model, images, labels) -> tuple[float, float]:
+def evaluate(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """Over images (n, 3, 32, 32) and labels (n,): mean loss (in float64) and top-1 accuracy."""
     loss = correct = 0
     for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
@@ -150,7 +159,7 @@ def evaluate(model, images, labels) -> tuple[float, float]:
     return float(loss) / len(labels), int(correct) / len(labels)
 
 
-def describe(device, data_sha256: str, cores) -> dict:
+def describe(device: torch.device, data_sha256: str, cores: list[int] | None) -> dict:
     """The environment of a run, for its record."""
     cuda = device.type == "cuda"
     return environment(

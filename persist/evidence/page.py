@@ -59,8 +59,14 @@ def _figures(root) -> dict[str, str]:
 
 def _recorded(root) -> dict[str, str]:
     table, judged = recorded(root), verdicts(root).partition("\n")[0]
-    runs = ", ".join(f"{grid} {n}" for grid, n in zip(table["grid"], table["runs"]))
-    short = wrapped(f"Verdicts so far: {judged} Runs so far: {runs}.")
+    rows = table.to_dict("records")
+    runs = ", ".join(f"{row['grid']} {row['runs']} ({row['hours in all, about']} h)" for row in rows)
+    names = [row["grid"].strip("`") for row in rows]
+    processors = sorted({record.environment["cpu"] for record in grid_records(root, "grids", *names)})
+    short = wrapped(
+        f"Verdicts so far: {judged} Runs so far (hours of them all, one after the other): {runs}. Trained on: "
+        f"{'; '.join(processors) or 'nothing yet'}."
+    )
     return {"": markdown(table), "short": short}
 
 

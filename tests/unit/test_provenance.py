@@ -31,10 +31,11 @@ def step(x, k=1):
         ("\n\n\n", "\n"),
         ("x - RATE * k", "(x - (RATE * k))"),
         ("x, k=1", "x,\n    k=1,\n"),
+        ("(x, k=1):", "(x: float, k: int = 1) -> float:"),
         ("0.001", "1e-3"),
     ],
 )
-def test_docstrings_comments_and_layout_are_no_code(old, new):
+def test_docstrings_comments_annotations_and_layout_are_no_code(old, new):
     assert old in SOURCE and code_digest(SOURCE.replace(old, new)) == code_digest(SOURCE)
 
 

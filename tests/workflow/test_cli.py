@@ -295,6 +295,26 @@ def test_export_to_csv_has_a_row_for_each_evaluation(folder):
     assert exported("all.csv") == rows
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("export some", "export needs --csv FILE or --tensorboard FOLDER"),
+        ("export some --csv x.csv", "nothing is recorded of some, neither in runs/ nor in results/"),
+        (
+            "grid some --profile nosuch",
+            "--profile must be one of default, slurm (the folders of profiles/), not 'nosuch'",
+        ),
+        ("train --m 32 -- --foo", "what follows -- goes to Snakemake"),
+    ],
+)
+def test_what_would_do_nothing_or_something_else_is_refused(folder, project, arguments, message):
+    Path("profiles").symlink_to(project / "profiles")
+    with pytest.raises(SystemExit) as error:
+        main(arguments.split())
+    assert str(error.value).startswith(f"error: {message}")
+    assert not list(folder.glob("x.csv"))
+
+
 def test_export_to_tensorboard_is_against_gradient_evaluations(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
