@@ -31,7 +31,7 @@ def grid(options: argparse.Namespace) -> None:
     """Train the runs of a grid that are not there yet and draw its figures, in runs/<grid>/."""
     name = options.name or ("paper" if _has_cuda() else "preview")
     print(_status(name), flush=True)
-    if options.profile != "default" and not (Path("profiles") / options.profile).is_dir():
+    if not (Path("profiles") / options.profile).is_dir():
         there = ", ".join(sorted(path.name for path in Path("profiles").glob("*/")))
         raise ValueError(f"--profile must be one of {there} (the folders of profiles/), not {options.profile!r}")
     command = ["--workflow-profile", f"profiles/{options.profile}", "--config", f"grid={name}"]

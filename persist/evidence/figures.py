@@ -100,7 +100,7 @@ def _draw(title: str, curves: dict[int, list[Record]], grid: str = "", paper: bo
             if paper:
                 _draw_paper(row, K, of_K, quantity)
     label_panels(axes, runs, "seconds on the paper's card, as it quotes them")
-    scales = {f"; {NAMES[run.cell.dataset]}, {count(run.cell.examples, 'image')}" for run in runs}
+    scales = {f"; {NAMES[run.cell.dataset]}, {run.cell.examples:,} images" for run in runs}
     title += "".join(sorted(scales)) + (
         f", n = {span([len(of_K) for of_K in curves.values() if of_K])}" if runs else ""
     )

@@ -175,7 +175,7 @@ def test_the_rule_does_not_choose_among_stride_1_and_nesterov(beside):
     for more in ([run(other)], [run(other), trains(other)], [start(other)]):
         records = [run(A, best=0.65), trains(A), *more]
         assert choose(records) == [key(A)] and describe_choice(records).startswith("Chosen: ")
-        assert readings.outcome(records, key(other)) == "beside the rule"
+        assert readings.outcome(records, key(other)) == "not part of the rule"
 
 
 def test_the_shares_of_the_card_by_hand():

@@ -86,7 +86,7 @@ def test_every_picture_of_a_recorded_grid_is_there_with_words_of_its_own(root):
 
 def test_the_words_are_those_of_the_picture(root):
     text = alt_text((root / "figures/mine/figure1.svg").read_text())
-    assert text.startswith("Figure 1: m = 32, learning rate µ; scikit-learn's digits. ")
+    assert text.startswith("Figure 1: m = 32, learning rate µ; scikit-learn's digits, 1,437 images, n = 1. ")
     for part in (
         "K = 1: best 0.",
         "top-1 accuracy on the test set",

@@ -31,6 +31,8 @@ def folder(tmp_path, monkeypatch):
     Path("grids/some.yaml").write_text(
         "base: {dataset: digits}\ncells: [{m: 32, K: 2, epochs: 3}, {m: 64, epochs: 2}]\n"
     )
+    for profile in ("default", "slurm"):
+        Path("profiles", profile).mkdir(parents=True)
     monkeypatch.setattr(os, "execvp", lambda *arguments: pytest.fail("the engine was started"))
     monkeypatch.setenv("PATH", os.environ["PATH"])  # as it is, also after a command that changes it
     return tmp_path
@@ -307,8 +309,7 @@ def test_export_to_csv_has_a_row_for_each_evaluation(folder):
         ("train --m 32 -- --foo", "what follows -- goes to Snakemake"),
     ],
 )
-def test_what_would_do_nothing_or_something_else_is_refused(folder, project, arguments, message):
-    Path("profiles").symlink_to(project / "profiles")
+def test_what_would_do_nothing_or_something_else_is_refused(folder, arguments, message):
     with pytest.raises(SystemExit) as error:
         main(arguments.split())
     assert str(error.value).startswith(f"error: {message}")
