@@ -60,7 +60,9 @@ def _figures(root) -> dict[str, str]:
 def _recorded(root) -> dict[str, str]:
     table, judged = recorded(root), verdicts(root).partition("\n")[0]
     rows = table.to_dict("records")
-    runs = ", ".join(f"{row['grid']} {row['runs']} ({row['hours in all, about']} h)" for row in rows)
+    runs = ", ".join(
+        f"{row['grid']} {row['runs']} ({row['hours in all, about']} h)".replace(" (- h)", "") for row in rows
+    )
     names = [row["grid"].strip("`") for row in rows]
     processors = sorted({record.environment["cpu"] for record in grid_records(root, "grids", *names)})
     short = wrapped(
