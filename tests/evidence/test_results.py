@@ -9,7 +9,9 @@ import pytest
 from matplotlib.testing.compare import compare_images
 
 from persist import load_grid, load_records
-from persist.evidence import page
+from persist.evidence import page, speed
+from persist.evidence.curves import save
+from persist.evidence.idea import draw_idea
 from persist.evidence.kinds import kind_of
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -56,4 +58,16 @@ def test_the_committed_pictures_are_what_the_records_give(name, tmp_path):
         committed = PROJECT / f"figures/{name}/{picture}"
         assert committed.with_suffix(".svg").stat().st_size > 5_000
         differs = compare_images(f"{committed}.png", str(tmp_path / f"{picture}.png"), tol=1)  # None: they do not
+        assert differs is None, f"make publish: {differs}"
+
+
+@pytest.mark.slow
+def test_so_are_those_that_need_no_record(tmp_path):
+    save(draw_idea(), tmp_path, "idea")
+    pictures = {"idea": "idea"}
+    for result in speed.load(PROJECT / "benchmarks/results"):
+        save(speed.draw(result), tmp_path, result["name"])
+        pictures[result["name"]] = f"speed/{result['name']}"
+    for name, committed in pictures.items():
+        differs = compare_images(str(PROJECT / f"figures/{committed}.png"), str(tmp_path / f"{name}.png"), tol=1)
         assert differs is None, f"make publish: {differs}"
