@@ -19,7 +19,8 @@ from persist.evidence.tables import markdown, summary
 from persist.grids import Grid, find_records, load_grid
 from persist.record import Record, write_atomically
 
-PAGE = re.compile(r"\[([^]]*)\]\(docs/[^)]*\)")  # a link to another page: this one stands alone
+# links to other pages: this one stands alone
+ASIDE, PAGE = re.compile(r"\s\(\[[^]]*\]\(docs/[^)]*\)\)"), re.compile(r"\[([^]]*)\]\(docs/[^)]*\)")
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 COMMENT = re.compile(r"<!-- (.*?) -->")  # matplotlib keeps each text of an SVG picture as a comment
 LEGIBLE = 1.09  # CSS pixels for each point of a picture's width: its smallest text, 8.33 points, is 9 pixels high then
@@ -45,7 +46,7 @@ def build(root) -> str:
     return environment.from_string(TEMPLATE.read_text()).render(
         idea=_pictures(root / "figures", ["idea"]),
         grids=[_section(root, grid, records) for grid, records in found if records],
-        answers=_html(PAGE.sub(r"\1", answers(results, root / "grids"))),
+        answers=_html(PAGE.sub(r"\1", ASIDE.sub("", answers(results, root / "grids")))),
         verdicts=_html(verdicts(results, root / "grids")),
     )
 

@@ -48,8 +48,8 @@ def root(empty):
 
 
 def test_links_to_other_pages_are_left_out(root, monkeypatch):
-    monkeypatch.setattr(report, "answers", lambda *_: "| answer |\n| --- |\n| so ([why](docs/time.md)) |\n")
-    assert "so (why)" in build(root) and "docs/time.md" not in build(root)
+    monkeypatch.setattr(report, "answers", lambda *_: "| answer |\n| --- |\n| so ([why](docs/time.md)): [all](docs/results.md) |\n")
+    assert "so: all" in build(root) and "docs/time.md" not in build(root)
 
 
 def attributes(page, tag, name):
