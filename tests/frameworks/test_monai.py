@@ -31,5 +31,5 @@ def test_its_loader_can_be_the_source():
 def test_its_distributed_sampler_counts_as_one(two_processes):
     sampler = DistributedSampler(EXAMPLE_IDS, num_replicas=2, rank=0)
     iter(persistent(ThreadDataLoader(EXAMPLE_IDS, batch_size=M, sampler=sampler), 2))
-    with pytest.raises(RuntimeError, match="this ThreadDataLoader would give all of the data to each"):
+    with pytest.raises(RuntimeError, match="this ThreadDataLoader may give all of the data to each"):
         iter(persistent(repeats(1), 2))
