@@ -48,7 +48,9 @@ def root(empty):
 
 
 def test_links_to_other_pages_are_left_out(root, monkeypatch):
-    monkeypatch.setattr(report, "answers", lambda *_: "| answer |\n| --- |\n| so ([why](docs/time.md)): [all](docs/results.md) |\n")
+    monkeypatch.setattr(
+        report, "answers", lambda *_: "| answer |\n| --- |\n| so ([why](docs/time.md)): [all](docs/results.md) |\n"
+    )
     assert "so: all" in build(root) and "docs/time.md" not in build(root)
 
 
