@@ -86,7 +86,7 @@ rule read:
         read(GRID, "runs", f"{RUNS}/read.ipynb", RUNS)
 
 
-EVIDENCE = sorted(path for path in Path("persist/evidence").iterdir() if path.is_file())  # what draws and fills in
+EVIDENCE = sorted(Path("persist/evidence").glob("*.*"))  # what draws and fills in
 MEASURED = sorted(Path("benchmarks/results").glob("*.json"))
 PUBLISHED = [picture for grid in RECORDED.values() for picture in pictures(grid, f"figures/{grid.name}")]
 
