@@ -3,6 +3,7 @@
 What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by the block of that name.
 """
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from persist.evidence import loading, payoff_page, readings, speed
 from persist.evidence.answers import answers, behind_loaders, grid_records, recorded, wrapped
 from persist.evidence.claims import judge_all, verdict_table
+from persist.evidence.compare import best_accuracy
 from persist.evidence.tables import markdown, summary
 from persist.record import write_atomically
 
@@ -44,9 +46,11 @@ def _tables(root) -> dict[str, str]:
     paper, preview = (
         summary(grid_records(root, "grids", *names)) for names in (("paper-seeds", "paper"), ("preview",))
     )
-    # in README.md: as much as it has room for
     short = ["m", "K", "learning rate", "epochs", "best test accuracy", "at epoch", "final test accuracy"]
-    return {"paper": markdown(paper), "preview": markdown(preview.filter(short))}
+    bests = [best_accuracy(record) for record in grid_records(root, "grids", "preview")] or [math.nan]
+    expect = f"Expect best test accuracies from {min(bests):.4f} to {max(bests):.4f}; of each run: [reproduce.md]"
+    expect = wrapped(f"{expect}(docs/reproduce.md).")
+    return {"paper": markdown(paper), "preview": markdown(preview.filter(short)), "expect": expect}
 
 
 def _figures(root) -> dict[str, str]:

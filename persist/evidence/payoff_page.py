@@ -121,11 +121,11 @@ def short(evidence: Evidence) -> tuple[str, str]:
     gains, counts = [], []
     for target in (0, LOOSE):
         above, ratios = f"{ABOVE[target]:.2f} above", {m: ratio(evidence, m, target=target) for m in found}
-        gains.append(f"To a loss {above} the best of K = 1: {grouped({m: outcome(m, target) for m in found})}")
+        gains.append(f"to a loss {above} the best of K = 1: {grouped({m: outcome(m, target) for m in found})}")
         counts.append(f"to {above}: " + "; ".join(f"m = {m}: {r}" for m, r in ratios.items()))
     return (
         f"With the data in memory: {grouped(verdicts)} (K = {K} against K = 1, each at its best rate). Behind a loader "
-        f"it depends on C/L, the time of a training step over that of loading a minibatch. {'. '.join(gains)} "
+        f"it depends on C/L, the time of a training step over that of loading a minibatch: {', and '.join(gains)} "
         "([how](docs/payoff.md)).",
         f"gradients, K = {K} over K = 1, {', '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
     )
