@@ -50,9 +50,8 @@ def recorded(root, grids="grids") -> pd.DataFrame:
                 each = sum(e["wall_seconds"] for e in alike) / sum(e["gradients"] for e in alike)
                 all_hours += (last["wall_seconds"] + left * each) / 3600
         # the runs at k*mu come into this grid once their rates are known
-        more = (
-            " at constant rates" if grid.name == "payoff" and {c.lr_policy for c in grid.cells} == {"constant"} else ""
-        )
+        constant = grid.name == "payoff" and all(cell.lr_policy == "constant" for cell in grid.cells)
+        more = " at constant rates" if constant else ""
         rows.append({
             "grid": f"`{grid.name}`", "runs": f"{len(records) - len(going)} of {len(grid.cells)}{more}",
             "unfinished": ", ".join(going) or "-", "hours so far": f"{hours:.1f}",

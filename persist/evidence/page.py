@@ -48,7 +48,7 @@ def _tables(root) -> dict[str, str]:
     )
     short = ["m", "K", "learning rate", "epochs", "best test accuracy", "at epoch", "final test accuracy"]
     bests = [best_accuracy(record) for record in grid_records(root, "grids", "preview")] or [math.nan]
-    expect = f"Expect best test accuracies from {min(bests):.4f} to {max(bests):.4f}; of each run: [reproduce.md]"
+    expect = f"Expect best test accuracies from {min(bests):.4f} to {max(bests):.4f}, or close to it: [each run]"
     expect = wrapped(f"{expect}(docs/reproduce.md).")
     return {"paper": markdown(paper), "preview": markdown(preview.filter(short)), "expect": expect}
 
