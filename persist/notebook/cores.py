@@ -11,18 +11,20 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def borrowed_cores(n: int):
-    """The numbers of n cores that no other run has borrowed; waits for them. None where this system cannot pin, or has
-    fewer."""
+    """The numbers of n cores that no other run has borrowed; waits for them, and says so. None where this system cannot
+    pin, or has fewer."""
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if not 1 <= n <= len(allowed):
         yield None
         return
-    while True:
+    for attempt in itertools.count():
         with contextlib.ExitStack() as locks:  # all or none: two runs that each hold a part would wait for ever
             cores = list(itertools.islice(_lock(allowed, locks), n))
             if len(cores) == n:
                 yield cores
                 return
+        if attempt == 0:
+            print(f"waits for {n} of {len(allowed)} cores: other runs on this machine have them", flush=True)
         time.sleep(1)
 
 

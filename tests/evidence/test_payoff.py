@@ -447,7 +447,10 @@ def test_an_answer_that_turns_with_the_target_says_so():
     for text in (payoff_page.answer(evidence, 512), payoff_page.short(evidence)[0]):
         assert "turns with the target" in text and "sooner at every C/L" in text
     assert "later where C/L is above 0.37" in payoff_page.answer(evidence, 512)
-    assert "0.10 above the best of K = 1: not reached in as many gradients at m = 512" in payoff_page.short(evidence)[0]
+    assert (
+        "at m = 512, to a loss 0.20 above the best of K = 1 it is shown to be sooner" in payoff_page.short(evidence)[0]
+    )
+    assert "a loss 0.10 above the best of K = 1 is not reached in as many gradients" in payoff_page.short(evidence)[0]
     assert "missed in 8 of 8 pairs" in payoff_page.answer(evidence, 512)
     assert "Going 5 times" not in payoff_page.answer(evidence, 512)  # `spaced` is not recorded
     assert "not recorded yet at m = 32" in payoff_page.short(evidence)[0]
