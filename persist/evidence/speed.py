@@ -1,7 +1,6 @@
 """How fast it trains: tables and a picture of what benchmarks/bench.py measured; multiplications, counted. No torch.
 
-An example counts each time that it is evaluated for a gradient, K times for each time that it is loaded. Values are
-medians over rounds, in brackets the smallest and the largest; ratios are taken within a round.
+An example counts each time that it is evaluated for a gradient. Values are medians over rounds; in brackets, ranges.
 """
 
 import functools
@@ -51,9 +50,8 @@ def rates(samples: list[dict]) -> pd.DataFrame:
     "cpu": CPU seconds of the first run's training thread for 1,000 examples."""
     rows = []
     for sample in samples:
-        rate = sum(run["examples"] / run["seconds"] for run in sample["runs"])
-        cpu = 1000 * sample["runs"][0]["cpu_seconds"] / sample["runs"][0]["examples"]
-        rows.append(sample | {"rate": rate, "cpu": cpu})
+        first, rate = sample["runs"][0], sum(run["examples"] / run["seconds"] for run in sample["runs"])
+        rows.append(sample | {"rate": rate, "cpu": 1000 * first["cpu_seconds"] / first["examples"]})
     return pd.DataFrame(rows).pivot(index=["m", "K", "round"], columns="arm", values=["rate", "cpu"])
 
 
@@ -71,7 +69,7 @@ def step_table(result: dict) -> str:
 
 
 def _compared(result, arms, ours, others, name) -> pd.DataFrame:
-    """A row per m and K with medians of the arms; `name`: ours over the fastest of the others, and its target."""
+    """A row per m and K; `name`: ours over the fastest of the others, a ratio within each round, and its target."""
     rows = []
     for (m, K), of in rates(result["samples"])["rate"][list(arms)].dropna().groupby(["m", "K"]):
         ratio = of[ours] / of[of[others].median().idxmax()]
@@ -121,8 +119,7 @@ def multiplications(ms=(32, 512)) -> pd.DataFrame:
 def how(result: dict) -> str:
     """On what, with what, how often, and what was checked."""
     where, plan, check = result["environment"], result["plan"], result["check"]
-    runs = [run for sample in result["samples"] if sample["arm"] == "resident" for run in sample["runs"]]
-    busy = min(run["cpu_seconds"] / run["seconds"] for run in runs)
+    busy = min(r["cpu_seconds"] / r["seconds"] for s in result["samples"] if s["arm"] == "resident" for r in s["runs"])
     apart = max(check["losses"].values()) - min(check["losses"].values())
     return (
         f"{'**A trial: its numbers mean nothing.** ' if result['quick'] else ''}Commit "
@@ -161,9 +158,8 @@ def draw(result: dict) -> Figure:
     title = f"Examples per second of the whole machine; CIFAR-10, n = {plan['rounds']} rounds"
     look = dict(loc="outside upper center", title_fontsize="large", frameon=False)
     figure.legend(*ax.get_legend_handles_labels(), title=title, ncols=len(plan["Ks"]), **look)
-    figure.supxlabel(
-        f"{_device(result)}.\nBars: medians; lines: ranges. benchmarks/bench.py, commit {commit}.", **SMALL
-    )
+    text = f"{_device(result)}.\nBars: medians; lines: ranges. benchmarks/bench.py, commit {commit}."
+    figure.supxlabel(text, **SMALL)
     return figure
 
 
