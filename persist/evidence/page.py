@@ -3,6 +3,7 @@
 What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by the block of that name.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from persist.evidence import loading, payoff_page, readings, speed
 from persist.evidence.answers import answers, behind_loaders, grid_records, recorded, wrapped
 from persist.evidence.claims import judge_all, verdict_table
 from persist.evidence.compare import best_accuracy
+from persist.evidence.kinds import kind_of
 from persist.evidence.tables import markdown, summary
+from persist.grids import grid_path, load_grid
 from persist.record import write_atomically
 
 MARK = re.compile(r"(<!-- (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -54,10 +57,13 @@ def _tables(root) -> dict[str, str]:
 
 
 def _figures(root) -> dict[str, str]:
-    """Figures 1-5, for docs/; of README.md the one about what the paper claims first: large minibatches."""
-    if not grid_records(root, "grids", "paper"):
+    """Figures 1-5 and what is drawn besides, for docs/; of README.md the one about what the paper claims first: large
+    minibatches."""
+    if not (records := grid_records(root, "grids", "paper")):
         return {"paper": "Not recorded yet.", "first": "Its Figure 3, m = 512: not recorded yet."}
-    shown = [f"![Figure {number}](../figures/paper/figure{number}.png)" for number in range(1, 6)]
+    grid = dataclasses.replace(load_grid(grid_path("paper")), cells=[record.cell for record in records])
+    names = kind_of(grid).pictures(grid)
+    shown = [f"![{name.replace('figure', 'Figure ')}](../figures/paper/{name}.png)" for name in names]
     return {"paper": "\n\n".join(shown), "first": "![Figure 3: m = 512](figures/paper/figure3.png)"}
 
 
