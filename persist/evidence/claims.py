@@ -332,5 +332,10 @@ def verdict_table(verdicts: list[dict]) -> str:
             row |= {ways[way]: f"{v[way]['verdict']}: {v[way]['measured']}" if v[way] else "-" for way in ways}
         tables[timed].append(row)
     counts = collections.Counter(verdict["verdict"] for verdict in verdicts).most_common()
-    head = f"{len(verdicts)} claims: {', '.join(f'{word} {n}' for word, n in counts)}."
+    held = [v for v in verdicts if v["verdict"] == "holds" and v["in_memory"] is not None]
+    against = sum(v["in_memory"]["verdict"] == "fails" for v in held)
+    head = (
+        f"{len(verdicts)} claims: {', '.join(f'{word} {n}' for word, n in counts)}. Of those that hold, {len(held)} "
+        f"are about time, behind loaders that are slow enough; {against} of these fail with the data in memory."
+    )
     return "\n\n".join([head, *(markdown(pd.DataFrame(table)) for table in tables)]) + "\n"

@@ -243,7 +243,10 @@ def draw_loading(records: list[Record], others: pd.DataFrame, grid: str = "loadi
             points = table[table["K"] == K][["C/L", RATIO]].to_numpy().T
             ax.plot(*points, marker, ms=7, color=color, fillstyle=fill, label=f"{name}, m = {m}")
         for (name, ratio), marker in zip(PAPER.items() if K == 5 else (), "*<"):
-            x, label = place(ratio, K).values(), f"the paper, {name}: placed, not tested"
+            x, label = (
+                place(ratio, K).values(),
+                f"the paper, {name}{' (or less)' * (marker == '<')}: placed, not tested",
+            )
             ax.plot(x, [ratio] * len(x), marker, ms=10, color="black", fillstyle="none", label=label)
         ax.set(xscale="log", xlabel="C/L: a pass of training / loading", ylabel=f"time({K})/time(1)", title=f"K = {K}")
         ax.set_xticks(ticks := [0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5], ticks)

@@ -76,8 +76,8 @@ def _recorded(root) -> dict[str, str]:
     names = [row["grid"].strip("`") for row in rows]
     processors = sorted({record.environment["cpu"] for record in grid_records(root, "grids", *names)})
     short = wrapped(
-        f"Verdicts so far: {judged} Runs so far (hours of them all, one after the other): {runs}. Trained on: "
-        f"{'; '.join(processors) or 'nothing yet'}."
+        f"Verdicts so far: {judged} Runs so far (in brackets about the hours of the whole grid on one core): {runs}. "
+        f"Trained on: {'; '.join(processors) or 'nothing yet'}."
     )
     return {"": markdown(table), "short": short}
 

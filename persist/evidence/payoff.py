@@ -219,16 +219,22 @@ class Ratio(NamedTuple):
             text = f"at most {self.high:.2f}" if self.low == 0 else f"at least {self.low:.2f}"
         else:
             text = f"{self.low:.2f} to {self.high:.2f}"
-        return text if math.isnan(self.estimate) else f"{self.estimate:.2f} ({text})"
+        median = "median; " if self.censored else ""
+        return text if math.isnan(self.estimate) else f"{self.estimate:.2f} ({median}{text})"
 
 
 def ratio(evidence: Evidence, m: int, arm: str = "reuse", other: str = "fresh", target: int = 0) -> Ratio:
-    """Gradients to a target (its place in ABOVE) of one arm relative to another's, over the seeds for which both are
-    known."""
-    goals, pairs = targets(evidence.rates, m), []
+    """Gradients to a target (its place in ABOVE) of one arm relative to another's."""
+    goals = targets(evidence.rates, m)
+    return ratio_to(goals[target], evidence, m, arm, other) if goals else interval([])
+
+
+def ratio_to(goal: float, evidence: Evidence, m: int, arm: str, other: str) -> Ratio:
+    """The same to any loss, over the seeds for which both are known."""
+    pairs = []
     runs, others = ({cell.seed: run for cell, run in of_arm(evidence.test, m, name).items()} for name in (arm, other))
-    for seed in runs if goals else ():
-        a, b = (run and gradients_to(run, goals[target]) for run in (runs[seed], others.get(seed)))
+    for seed in runs:
+        a, b = (run and gradients_to(run, goal) for run in (runs[seed], others.get(seed)))
         if a and b:  # where a target was not reached: more than the budget
             most = budget(runs[seed].cell)
             pairs.append((min(a, most) / b, a / min(b, most)))

@@ -1,5 +1,6 @@
 """What is shown of whether reuse pays (payoff.py): words, tables, pictures, for docs/payoff.md, README and notebook."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -31,14 +32,17 @@ from persist.evidence.payoff import (
     ended,
     gradients_to,
     load,
+    losses,
     lowest,
     of_arm,
     ratio,
+    ratio_to,
     targets,
     time_factor,
 )
 from persist.evidence.tables import markdown
 
+TARGETS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50)  # above L*
 MEANS = {  # what a verdict means for the time, where that is as the gradients
     "saves gradients": "yes, it saves gradients and time",
     "free": "it makes no difference",
@@ -57,9 +61,16 @@ def missed(ratio: Ratio) -> str:
     return f" (missed in {ratio.censored} of {ratio.pairs} pairs of runs)" if ratio.censored else ""
 
 
+def examples(ratio: Ratio) -> str:
+    """How many pairs missed the target, and the examples that reuse loads, after what it takes in gradients."""
+    if ratio.high < math.inf:
+        return f"{missed(ratio)} and {ratio.times(1 / K)} times the examples loaded"
+    return f"{missed(ratio)[:-1]}; a run of reuse loads a fifth of the examples)"
+
+
 def when(ratio: Ratio) -> str:
-    """At which C/L reuse is shown to reach the target sooner than `fresh`, by either end of its interval: it breaks
-    even at 1/r."""
+    """At which C/L reuse reaches the target sooner than `fresh`, by either end of its interval and max(L, K * C): it
+    breaks even at 1/r."""
     shown = []
     if ratio.high < 1:
         shown.append("sooner at every C/L")
@@ -69,13 +80,15 @@ def when(ratio: Ratio) -> str:
         shown.append("later at every C/L")
     elif ratio.low > 1:
         shown.append(f"later where C/L is above {1 / ratio.low:.2f}")
-    return f"shown to be {' and '.join(shown)}" if shown else "at no C/L shown to be sooner or later"
+    return " and ".join(shown) or "at no C/L known to be sooner or later"
 
 
-def turns(evidence: Evidence, m: int) -> str:
-    """What is said of a verdict that turns with the target."""
-    found = {ratio(evidence, m, target=target).verdict for target in range(len(ABOVE))} - {"undecided"}
-    return " (this turns with the target)" if len(found) > 1 else ""
+def verdicts(evidence: Evidence, m: int, names: list[str]) -> str:
+    """The plan's word for reuse against `fresh`; where it turns with the target, the word for each target."""
+    words = {}
+    for target, name in enumerate(names):
+        words.setdefault(ratio(evidence, m, target=target).verdict, []).append(name)
+    return "; ".join(f"{word} to {' and '.join(of)}" for word, of in words.items()) if len(words) > 1 else [*words][0]
 
 
 def answer(evidence: Evidence, m: int) -> str:
@@ -83,14 +96,14 @@ def answer(evidence: Evidence, m: int) -> str:
     reuse, spaced, both = (ratio(evidence, m, *contrast) for contrast in CONTRASTS[:3])
     if not reuse.complete:
         return f"**m = {m}:** {NOT_YET}."
-    loose = ratio(evidence, m, target=LOOSE)
+    loose, names = ratio(evidence, m, target=LOOSE), [f"L\\* + {above:.2f}" for above in ABOVE]
     text = (
-        f"**m = {m}, reuse against new minibatches: {reuse.verdict}{turns(evidence, m)}.** To a test loss of "
-        f"L\\* + {ABOVE[0]:.2f}, using each minibatch {K} times in a row takes {times(reuse)} the gradients of new "
-        f"minibatches, and {reuse.times(1 / K)} times the examples loaded{missed(reuse)}. Behind a loader that works "
-        f"beside the training it is {when(reuse)} (C/L: the time of a training step over that of loading a "
-        f"minibatch). To L\\* + {ABOVE[LOOSE]:.2f} it takes {times(loose)} the gradients and {loose.times(1 / K)} "
-        f"times the examples{missed(loose)}, and is {when(loose)}. With data in memory the time is as the gradients."
+        f"**m = {m}, reuse against new minibatches: {verdicts(evidence, m, names)}.** To a test loss of {names[0]}, "
+        f"using each minibatch {K} times in a row takes {times(reuse)} the gradients of new minibatches"
+        f"{examples(reuse)}. Behind a loader that works beside the training it is, by max(L, K·C), "
+        f"{when(reuse)} (C/L: the time of a training step over that of loading a minibatch). To {names[LOOSE]} it "
+        f"takes {times(loose)} the gradients{examples(loose)}, and is {when(loose)}. With data in "
+        "memory the time is as the gradients."
     )
     if spaced.complete and both.complete:
         text += (
@@ -106,31 +119,31 @@ def short(evidence: Evidence) -> tuple[str, str]:
     if not found:
         return f"{NOT_YET.capitalize()}.", ""
 
-    def grouped(words):
-        sizes = {}
-        for m, text in words.items():
-            sizes.setdefault(text, []).append(str(m))
-        return "; ".join(f"{text} at m = {', '.join(some)}" for text, some in sizes.items())
+    goals = {m: [f"{goal:.2f}" for goal in targets(evidence.rates, m)] for m in found}
+    words = {}
+    for m in SIZES:
+        verdict, turned = ratio(evidence, m).verdict, ""
+        if m in found and ";" in (said := verdicts(evidence, m, goals[m])):
+            turned = f" ({said.replace(f'{verdict} to', 'to a test loss of')})"
+        words.setdefault(MEANS[verdict] if m in found else NOT_YET, []).append(f"{m}{turned}")
 
     def outcome(m):
-        goals, runs = targets(evidence.rates, m), ended(of_arm(evidence.test, m, "reuse"))
-        reached = [t for t in (LOOSE, 0) if any(gradients_to(run, goals[t]) < math.inf for run in runs)]
-        missed = [f"{ABOVE[t]:.2f}" for t in (LOOSE, 0) if t not in reached]
-        said = [f"to a loss {ABOVE[t]:.2f} {best} it is {when(ratio(evidence, m, target=t))}" for t in reached]
-        said += [f"a loss {' or '.join(missed)} {best} is not reached in as many gradients"] * bool(missed)
-        return f"at m = {m}, {', and '.join(said)}"
+        runs = ended(of_arm(evidence.test, m, "reuse"))
+        to = targets(evidence.rates, m)
+        reached = [t for t in (LOOSE, 0) if any(gradients_to(run, to[t]) < math.inf for run in runs)]
+        missed = [goals[m][t] for t in (LOOSE, 0) if t not in reached]
+        said = [f"to {goals[m][t]} it is {when(ratio(evidence, m, target=t))}" for t in reached]
+        said += [f"{' or '.join(missed)} is not reached in as many gradients (a fifth of the examples)"] * bool(missed)
+        best = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
+        return f"at m = {m} (K = 1 comes to a test loss of {best:.2f}) {', and '.join(said)}"
 
-    best = "above the best of K = 1"
-    verdicts = {m: f"{MEANS[ratio(evidence, m).verdict]}{turns(evidence, m)}" if m in found else NOT_YET for m in SIZES}
-    counts = [
-        f"to {ABOVE[t]:.2f} above: " + "; ".join(f"m = {m}: {ratio(evidence, m, target=t)}" for m in found)
-        for t in (0, LOOSE)
-    ]
+    memory = [f"{text} at m = {', '.join(of)}" for text, of in words.items()]
+    counts = [f"m = {m}: to {goals[m][t]}: {ratio(evidence, m, target=t)}" for m in found for t in (0, LOOSE)]
     return (
-        f"With the data in memory: {grouped(verdicts)} (K = {K} against K = 1, each at its best rate). Behind a loader "
-        f"it depends on C/L, the time of a training step over that of loading a minibatch: "
+        f"With the data in memory: {'; '.join(memory)} (K = {K} against K = 1, each at its best constant rate; K = 2 "
+        "was not tried). Behind a loader, by max(L, K·C), L for loading a minibatch and C for a training step: "
         f"{'; '.join(map(outcome, found))} ([how](docs/payoff.md)).",
-        f"gradients, K = {K} over K = 1, {'; '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
+        f"gradients, K = {K} over K = 1: {'; '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
     )
 
 
@@ -147,6 +160,7 @@ def arms_table(evidence: Evidence) -> pd.DataFrame:
             needs = [f"{n / 1000:,.0f} k" if n < math.inf else "-" for n in (mean, mean * ARMS[arm].loads)]
             rows.append({
                 "m": m, "arm": ARMS[arm].label, "rate": f"{runs[0].cell.lr:g}", "seeds": f"{len(runs)} of {len(SEEDS)}",
+                "target": f"{targets(evidence.rates, m)[0]:.3f}",
                 "reached the target": f"{sum(map(math.isfinite, counts))} of {len(runs)}",
                 "gradients to it": needs[0], "examples loaded": needs[1],
                 "lowest loss": f"{least[0]:.3f}", "on as many examples as reuse loads": f"{least[1]:.3f}",
@@ -172,9 +186,28 @@ def contrasts_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def targets_table(evidence: Evidence) -> pd.DataFrame:
+    """A row for each m and target, looser ones than the plan's too: ratios of gradients to it, by single evaluations as
+    planned, and by the mean of three in a row, which no single dip decides."""
+
+    def smoothed(run):
+        means = np.convolve(losses(run), np.full(3, 1 / 3), "valid")
+        return dataclasses.replace(run, history=[{**e, "test_loss": x} for e, x in zip(run.history[2:], means)])
+
+    smooth, rows = evidence._replace(test={c: run and smoothed(run) for c, run in evidence.test.items()}), []
+    for m, above in itertools.product(SIZES, TARGETS):
+        if ratio(evidence, m).pairs:
+            goal, row = targets(evidence.rates, m)[0] - ABOVE[0] + above, {"m": m}
+            row |= {"target": f"L* + {above:.2f}", "loss": f"{goal:.3f}"}
+            for of, how in ((evidence, ""), (smooth, ", mean of three")):
+                row |= {f"{a} / {b}{how}": str(ratio_to(goal, of, m, a, b)) for a, b in CONTRASTS[:2]}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd.DataFrame:
     """What benchmarks/payoff.py measured behind a data loader: a row for each C/L. Of each arm the seconds of its run,
-    and those predicted from L, C and its iterations; then reuse / fresh, and what `payoff` says of it."""
+    and those predicted from L, C and its iterations; then reuse / fresh, what these give for it, and `payoff`."""
     rows, check = [], json.loads(Path(path).read_text()) if Path(path).exists() else {"places": []}
     for place in check["places"]:
         L, C, to_target = place["loading_seconds"], place["step_seconds"], {}
@@ -191,7 +224,9 @@ def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd
             row[f"{arm}: predicted (error)"] = f"{predicted:.0f} ({predicted / run['seconds'] - 1:+.1%})"
             to_target[arm] = run["seconds"] * run["to_target"] / run["gradients"]
         row["reuse / fresh"] = f"{to_target['reuse'] / to_target['fresh']:.2f}"
-        row["predicted, from all seeds"] = str(r.times(time_factor("reuse", L, C))) if r.complete else NOT_YET
+        gradients = [run["to_target"] for run in (place["arms"]["reuse"], place["arms"]["fresh"])]
+        row["predicted for this seed"] = f"{gradients[0] / gradients[1] * time_factor('reuse', L, C):.2f}"
+        row["the mean of all seeds"] = str(r.times(time_factor("reuse", L, C))) if r.complete else NOT_YET
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -199,7 +234,7 @@ def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd
 def blocks(root="results", grids="grids") -> dict[str, str]:
     """Name -> Markdown: what docs/payoff.md and the notebook say of the records."""
     evidence = load(root, grids)
-    tables = {"arms": arms_table, "contrasts": contrasts_table, "check": check_table}
+    tables = {"arms": arms_table, "contrasts": contrasts_table, "targets": targets_table, "check": check_table}
     found = {name: markdown(table(evidence)) for name, table in tables.items()}
     for name, runs, *paths in (
         ("outcome", evidence.test, "payoff/payoff-m512", "payoff/payoff-m32"),
@@ -237,17 +272,21 @@ def draw_outcome(evidence: Evidence, m: int) -> Figure:
     for y, (arm, other) in enumerate(CONTRASTS):
         r = ratio(evidence, m, arm, other)
         names.append(f"{arm} / {other}\n{r.verdict}")
-        if r.pairs:
-            ax.plot(np.clip([r.low, r.high], 0.1, 10), [y, y], color=ARMS[arm].color, lw=2.4)
-            ax.plot(r.estimate, y, "o", color=ARMS[arm].color, ms=7)
+        if r.bounded:
+            color = ARMS[arm].color
+            ax.plot(np.clip([r.low, r.high], 0.1, 10), [y, y], color=color, lw=2.4)
+            ax.plot(r.estimate, y, "o", color=color, ms=7)
+            for at, arrow in [(0.1, "<")] * (r.low == 0) + [(10, ">")] * (r.high == math.inf):
+                ax.plot(at, y, arrow, color=color, ms=9, clip_on=False)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlim=(0.1, 10), ylim=(len(names) - 0.4, -0.4), xscale="log", xlabel="ratio of gradients to the target")
     ax.set_xticks(ticks := (0.1, 0.2, 0.5, 0.8, 1.25, 2, 5, 10), ticks)
     title = f"Does reuse pay? m = {m}, CIFAR-10, {len(SEEDS)} seeds"
     text = (
         "Fresh: new minibatches; reuse: each one five times in a row; spaced: all in one order, five times through.\n"
-        "Thin: one seed; thick: their mean. Dotted: the targets, the primary one heavy. Below: ratios to the primary\n"
-        "target with simultaneous 95 % intervals. Grey: 0.8 to 1.25."
+        "Thin: one seed; thick: their mean; losses above 2.4 are cut off. Dotted: the targets, the primary one heavy.\n"
+        "Below: ratios to the primary target with simultaneous 95 % intervals. Grey: 0.8 to 1.25. Arrow: no end, for\n"
+        "runs missed the target. No dot, or no line: not known."
     )
     return _finish(figure, title, [arm for arm in ARMS if runs[arm]], sum(runs.values(), []), text, "payoff")
 
