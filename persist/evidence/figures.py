@@ -113,7 +113,9 @@ def _draw(title: str, curves: dict[int, list[Record]], grid: str = "", paper: bo
     circle = f"Circle: the best test accuracy over the epochs{mean}, chosen on the images it is shown for. "
     explanation = [circle + "Dotted: training loss. Grey: chance. Seconds without evaluation."]
     if elsewhere := [f"K = {K}" for K, of_K in curves.items() if of_K and not comparable[K]]:
-        explanation.append(f"Not against seconds: {', '.join(elsewhere)}, trained on another machine.")
+        explanation.append(
+            f"Not against seconds: {', '.join(elsewhere)}, trained on another machine or with other libraries."
+        )
     if paper:
         quoted = "Star: the best that the paper quotes. The paper's seconds for an epoch: 7 (K = 1), 20 (K = 5)"
         unquoted = ";\nfor K = 2, which it does not quote, 8 to 10.25 (two curves)" if curves.get(2) else ""
