@@ -157,8 +157,9 @@ def copy_records(
     """Keep the records of a grid, finished or not, that lie in source/<grid>: copy them to destination/<grid>. Returns
     the names of those that were new or had gone on.
 
-    A record is replaced only by one that continues it: equal but for times as far as it goes. Raises RecordError, and
-    copies nothing, where they differ, or where the one that is there is damaged, unless `replace`.
+    A record is replaced only by a longer one that continues it: equal but for times as far as it goes. Raises
+    RecordError, and copies nothing, where they differ, or where the one that is there is damaged, unless `replace`;
+    that also replaces a record by one which differs in times alone.
     """
     folder, changed, different = Path(destination) / grid.name, [], []
     for record in find_records(grid.cells, [Path(source) / grid.name]):
@@ -167,9 +168,10 @@ def copy_records(
             old = Record.load(path) if path.exists() else None
         except RecordError:
             old = None if replace else different.append(path)
-        if old is None or (record != old and record.continues(old)) or (replace and not old.continues(record)):
+        goes_on, contained = old and record.continues(old), old and old.continues(record)
+        if old is None or (goes_on and not contained) or (replace and goes_on == contained and record != old):
             changed.append(record)
-        elif not old.continues(record):
+        elif not (goes_on or contained):
             different.append(path)
     if different and not replace:
         raise RecordError(
