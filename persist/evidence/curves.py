@@ -1,6 +1,7 @@
 """How a curve is drawn, and what its caption says: the same in every picture."""
 
 import math
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -99,11 +100,12 @@ def caption_of(records: list[Record], *more: str, grid: str = "") -> str:
             lines.append(f"{' / '.join(found)}.")
     seeds = ", ".join(map(str, sorted({record.cell.seed for record in records})))
     unfinished = sum(record.status == "unfinished" for record in records)
-    lines.append(
+    where = (
         f"{describe_hardware(records)}. n = {span([len(runs) for runs in by_cell(records)])} per curve (seed {seeds})."
         + (f" {unfinished} of {len(records)} runs unfinished." if unfinished else "")
         + f" {made_by(records, grid)}."
     )
+    lines.append(textwrap.fill(where, 135))  # what fits below a picture
     return "\n".join([*lines, *more])
 
 
