@@ -159,9 +159,9 @@ def arms_table(evidence: Evidence) -> pd.DataFrame:
             least = [statistics.fmean(lowest(run, most) for run in runs) for most in (math.inf, loaded)]
             needs = [f"{n / 1000:,.0f} k" if n < math.inf else "-" for n in (mean, mean * ARMS[arm].loads)]
             rows.append({
-                "m": m, "arm": ARMS[arm].label, "rate": f"{runs[0].cell.lr:g}", "seeds": f"{len(runs)} of {len(SEEDS)}",
+                "m": m, "arm": ARMS[arm].label, "rate": f"{runs[0].cell.lr:g}",
                 "target": f"{targets(evidence.rates, m)[0]:.3f}",
-                "reached the target": f"{sum(map(math.isfinite, counts))} of {len(runs)}",
+                "seeds that reached it": f"{sum(map(math.isfinite, counts))} of {len(runs)}",
                 "gradients to it": needs[0], "examples loaded": needs[1],
                 "lowest loss": f"{least[0]:.3f}", "on as many examples as reuse loads": f"{least[1]:.3f}",
                 "best test accuracy": f"{statistics.fmean(best):.4f} ({min(best):.4f} to {max(best):.4f})",
