@@ -24,7 +24,9 @@ KINDS = {
     "figures": Kind("notebooks/figures.ipynb", _figures),
     "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"]),
     "payoff-rates": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-rates"]),
-    "payoff": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-m512", "payoff-m32", "payoff"], ("payoff",)),
+    "payoff": Kind(
+        "notebooks/payoff.ipynb", lambda grid: ["payoff-m512", "payoff-m32", "payoff"], ("payoff", "moment")
+    ),
     "loading": Kind("notebooks/loading.ipynb", lambda grid: ["loading"], ("loading", "slow_loader")),
 }
 

@@ -205,6 +205,38 @@ def targets_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def moment_table(evidence: Evidence, path="benchmarks/results/moment.json") -> pd.DataFrame:
+    """What benchmarks/moment.py measured: a row for each m, of `reuse` as planned and evaluated one iteration later."""
+    found = {} if not Path(path).exists() else json.loads(Path(path).read_text())
+    later = {(run["m"], run["seed"]): run["losses"] for run in found.get("runs", [])}
+
+    def shifted(run):
+        pairs, m = zip(run.history, later[run.cell.m, run.cell.seed]), run.cell.m
+        return dataclasses.replace(
+            run, history=[{**e, "gradients": e["gradients"] + m, "test_loss": x} for e, x in pairs]
+        )
+
+    rows = []
+    for m in SIZES:
+        planned = {c: run for c, run in of_arm(evidence.test, m, "reuse").items() if run and (m, c.seed) in later}
+        if planned:
+            moved = {cell: shifted(run) for cell, run in planned.items()}
+            apart = np.concatenate([np.subtract(later[c.m, c.seed], losses(run)[:-1]) for c, run in planned.items()])
+            least = [statistics.fmean(map(lowest, runs.values())) for runs in (planned, moved)]
+            both, names = (
+                (evidence, evidence._replace(test=evidence.test | moved)),
+                ("as planned", "one iteration later"),
+            )
+            row = {"m": m, "loss one iteration later, less as planned": f"{apart.mean():+.3f} ± {apart.std():.3f}"}
+            row |= {f"lowest loss, {name}": f"{loss:.3f}" for name, loss in zip(names, least)}
+            row |= {
+                f"reuse / fresh to L* + {ABOVE[t]:.2f}, {name}": str(ratio(of, m, target=t))
+                for t in (0, LOOSE) for name, of in zip(names, both)
+            }  # fmt: skip
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd.DataFrame:
     """What benchmarks/payoff.py measured behind a data loader: a row for each C/L. Of each arm the seconds of its run,
     and those predicted from L, C and its iterations; then reuse / fresh, what these give for it, and `payoff`."""
@@ -234,7 +266,8 @@ def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd
 def blocks(root="results", grids="grids") -> dict[str, str]:
     """Name -> Markdown: what docs/payoff.md and the notebook say of the records."""
     evidence = load(root, grids)
-    tables = {"arms": arms_table, "contrasts": contrasts_table, "targets": targets_table, "check": check_table}
+    tables = {"arms": arms_table, "contrasts": contrasts_table, "targets": targets_table}
+    tables |= {"moment": moment_table, "check": check_table}
     found = {name: markdown(table(evidence)) for name, table in tables.items()}
     for name, runs, *paths in (
         ("outcome", evidence.test, "payoff/payoff-m512", "payoff/payoff-m32"),

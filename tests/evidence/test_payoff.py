@@ -584,3 +584,35 @@ def test_the_check_shows_the_error_of_the_prediction(tmp_path):
     assert row["reuse: predicted (error)"] == "24 (-20.0%)"  # 120 of 0.2 s
     assert row["reuse / fresh"] == "0.27" and row["predicted for this seed"] == "0.24"
     assert row["the mean of all seeds"] == "0.24 (0.24 to 0.24)"
+
+
+# --- benchmarks/moment.py
+
+
+def test_the_loss_one_iteration_later_is_that_of_as_many_iterations():
+    import moment
+    from payoff import train_to
+
+    cell = Cell(m=64, K=5, dataset="digits", lr=0.05, width=0.1, epochs=3, train_size=320, evaluate_every=500)
+    later, data = moment.one_later(train(cell, device="cpu")), datasets.load(cell)
+    pipeline = datasets.Resident(cell, data.train, torch.device("cpu"))
+    counts = [entry["iterations"] for entry in cell.evaluations()]
+    assert len(later) == len(counts) - 1 > 3
+    for count, loss in zip(counts, later):
+        assert loss == pytest.approx(train_to(cell, pipeline, count + 1, data.test)[1], rel=1e-6)
+
+
+def test_losses_one_iteration_later_take_the_place_of_the_planned_ones(tmp_path):
+    evidence = evidence_of({"fresh": [5e5] * 8, "reuse": [6e5] * 8})
+    runs = [
+        {"m": 512, "seed": cell.seed, "losses": [loss - 0.1 for loss in module.losses(run)[:-1]]}
+        for cell, run in of_arm(evidence.test, 512, "reuse").items()
+    ]
+    (tmp_path / "moment.json").write_text(json.dumps({"runs": runs}))
+    [row] = payoff_page.moment_table(evidence, tmp_path / "moment.json").to_dict("records")
+    assert row["loss one iteration later, less as planned"] == "-0.100 ± 0.000"
+    assert (row["lowest loss, as planned"], row["lowest loss, one iteration later"]) == ("0.850", "0.750")
+    assert row["reuse / fresh to L* + 0.10, as planned"] == "1.20 (1.20 to 1.20)"
+    # on the straight line 0.1 of 1.3 earlier, one minibatch later
+    assert row["reuse / fresh to L* + 0.10, one iteration later"][:4] == f"{(6e5 * 12 / 13 + 512) / 5e5:.2f}"
+    assert payoff_page.moment_table(evidence, tmp_path / "none.json").empty
