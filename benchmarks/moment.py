@@ -18,6 +18,7 @@ from tqdm import tqdm
 from persist import training
 from persist.evidence.payoff import SIZES, ended, load, losses, of_arm
 from persist.notebook.cores import borrowed_cores
+from persist.provenance import environment
 from persist.record import Record, write_atomically
 
 
@@ -54,4 +55,6 @@ if __name__ == "__main__":
     with ProcessPoolExecutor(2) as pool:
         found = list(tqdm(pool.map(on_a_core, records), total=len(records)))
     runs = [{"m": r.cell.m, "seed": r.cell.seed, "losses": later} for r, later in zip(records, found)]
-    write_atomically("benchmarks/results/moment.json", (json.dumps({"runs": runs}, indent=1) + "\n").encode())
+    where = environment(device=None, data_sha256=records[0].environment["data_sha256"], threads=1)
+    result = {"environment": where, "runs": runs}
+    write_atomically("benchmarks/results/moment.json", (json.dumps(result, indent=1) + "\n").encode())

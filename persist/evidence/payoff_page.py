@@ -137,7 +137,7 @@ def short(evidence: Evidence) -> tuple[str, str]:
         best = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
         return f"at m = {m} (K = 1 comes to a test loss of {best:.2f}) {', and '.join(said)}"
 
-    memory = [f"{text} at m = {', '.join(of)}" for text, of in words.items()]
+    memory = [f"{text} at m = {' and '.join(of)}" for text, of in words.items()]
     counts = [f"m = {m}: to {goals[m][t]}: {ratio(evidence, m, target=t)}" for m in found for t in (0, LOOSE)]
     return (
         f"With the data in memory: {'; '.join(memory)} (K = {K} against K = 1, each at its best constant rate; K = 2 "
