@@ -146,38 +146,23 @@ class Cell:
         that ends a minibatch's consecutive uses, and at the end.
         """
         per_epoch = self.K * self.examples
-        if self.evaluate_every is None:
-            ends = [(epoch, self.K * self.minibatches, per_epoch) for epoch in range(self.epochs)]
-        else:
-            ends = self._ends(self.evaluate_every)
-        counters = []
-        for epoch, iterations, gradients in ends:
-            total = epoch * per_epoch + gradients
+        uses = self.K if self.reuse == "consecutive" else 1  # of a minibatch in a row
+        per_pass, in_all, every = uses * self.examples, self.epochs * per_epoch, self.evaluate_every or per_epoch
+        counters, gradients = [], 0
+        while gradients < in_all:
+            due = min((gradients // every + 1) * every, in_all)
+            passes, rest = divmod(due - 1, per_pass)
+            minibatches = rest // (uses * self.m) + 1  # of this pass, up to the one in which it is due
+            gradients = passes * per_pass + min(minibatches * uses * self.m, per_pass)
             counters.append(
                 {
-                    "epoch": epoch + (gradients == per_epoch),
-                    "iterations": epoch * self.K * self.minibatches + iterations,
-                    "samples": total // self.K if self.reuse == "consecutive" else total,
-                    "gradients": total,
+                    "epoch": gradients // per_epoch,
+                    "iterations": uses * (passes * self.minibatches + minibatches),
+                    "samples": gradients // uses,
+                    "gradients": gradients,
                 }
             )
         return counters
-
-    def _ends(self, every: int) -> list[tuple[int, int, int]]:
-        """(epochs before, iterations and gradients in this epoch) of the evaluations, with evaluate_every."""
-        uses, draws = (self.K, 1) if self.reuse == "consecutive" else (1, self.K)  # of a minibatch in a row; passes
-        sizes = [self.m] * (self.minibatches - 1) + [self.examples - self.m * (self.minibatches - 1)]
-        ends, due = [], every
-        for epoch in range(self.epochs):
-            iterations = gradients = 0
-            for size in sizes * draws:
-                iterations, gradients = iterations + uses, gradients + uses * size
-                total = epoch * self.K * self.examples + gradients
-                if total >= due:
-                    ends.append((epoch, iterations, gradients))
-                    due = (total // every + 1) * every
-        last = (self.epochs - 1, self.K * self.minibatches, self.K * self.examples)
-        return ends if ends and ends[-1] == last else [*ends, last]
 
 
 def _check_choice(name, value, allowed):

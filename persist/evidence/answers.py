@@ -2,7 +2,6 @@
 
 import contextlib
 import statistics
-import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -11,20 +10,11 @@ from persist.evidence import loading, payoff_page, readings
 from persist.evidence.claims import Decided, Runs, above, comparable
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
-from persist.evidence.select import select
+from persist.evidence.select import grid_records, select
+from persist.evidence.tables import wrapped
 from persist.grids import find_records, load_grid
-from persist.record import Record
 
 NOT_YET = ("Not recorded yet.", "")
-
-
-def grid_records(root, grids, *names: str) -> list[Record]:
-    """What is recorded of the grids that are there, each run once."""
-    found = {}
-    for name in names:
-        if (path := Path(grids) / f"{name}.yaml").exists():
-            found |= {record.cell: record for record in find_records(load_grid(path).cells, [Path(root) / name])}
-    return list(found.values())
 
 
 def behind_loaders(root, grids="grids") -> dict[tuple[float, int], float]:
@@ -78,12 +68,6 @@ def answers(root, grids="grids") -> str:
         answer, evidence = of(found) if found else NOT_YET
         items.append(f"- **{question}** {answer}" + f" *Evidence: {evidence}.*" * bool(evidence))
     return "\n".join(map(wrapped, items))
-
-
-def wrapped(text: str) -> str:
-    """A paragraph, or an item of a list, in lines of at most 120 characters."""
-    indent = "  " * text.startswith("- ")
-    return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 # The answer and its evidence; arms: m -> K -> runs, of each m where K = 1 and 5 have a seed in common.

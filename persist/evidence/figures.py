@@ -1,11 +1,14 @@
 """Figures 1-5 of the paper, drawn from records. Reads records only; imports no torch."""
 
+import dataclasses
+import math
 from functools import partial
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from persist.evidence.claims import PAPER_SECONDS
+from persist.evidence.compare import best_accuracy
 from persist.evidence.curves import (
     NAMES,
     PANELS,
@@ -19,8 +22,11 @@ from persist.evidence.curves import (
     span,
     style,
 )
+from persist.evidence.kinds import kind_of
 from persist.evidence.readings import PAPER_BEST, PAPER_EPOCH
-from persist.evidence.select import best, mean_curve, select, timed
+from persist.evidence.select import best, grid_records, mean_curve, select, timed
+from persist.evidence.tables import markdown, summary, wrapped
+from persist.grids import grid_path, load_grid
 from persist.record import Record
 
 # Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
@@ -78,6 +84,25 @@ def draw_all(records: list[Record], grid: str = "") -> dict[str, Figure]:
 def draw_record(record: Record) -> Figure:
     """The curves of one run: accuracy and loss against seconds (left) and epochs (right)."""
     return _draw(record.cell.name, {record.cell.K: [record]})
+
+
+def blocks(root) -> dict[str, str]:
+    """Name -> Markdown: the pictures of the grid `paper` for docs/results.md, the first of README.md (of what the paper
+    claims first: large minibatches); the table of `preview`, and what to expect of it."""
+    records, preview = grid_records(root, "grids", "paper"), grid_records(root, "grids", "preview")
+    grid = dataclasses.replace(load_grid(grid_path("paper")), cells=[record.cell for record in records])
+    names = kind_of(grid).pictures(grid) if records else []
+    shown = [f"![{name.replace('figure', 'Figure ')}](../figures/paper/{name}.png)" for name in names]
+    first = "![Figure 3: m = 512](figures/paper/figure3.png)" if shown else "Its Figure 3, m = 512: not recorded yet."
+    short = ["m", "K", "learning rate", "epochs", "best test accuracy", "at epoch", "final test accuracy"]
+    bests = [best_accuracy(record) for record in preview] or [math.nan]
+    expect = f"Expect best test accuracies from {min(bests):.4f} to {max(bests):.4f}, or close to it: [each run]"
+    return {
+        "paper": "\n\n".join(shown) or "Not recorded yet.",
+        "first": first,
+        "preview": markdown(summary(preview).filter(short)),
+        "expect": wrapped(f"{expect}(docs/reproduce.md)."),
+    }
 
 
 def _title(m: int, policy: str) -> str:

@@ -1,5 +1,6 @@
-"""What is made of the records of a grid: for each kind of grid its notebook, its pictures, what it shows besides."""
+"""What is made of the records of a grid: for each kind of grid its notebook, its pictures, what the pages say of it."""
 
+import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,10 +9,12 @@ from persist.grids import Grid
 
 class Kind(NamedTuple):
     """notebook: reads the records and draws; pictures: of a grid, the names of the files that it draws, no suffix;
+    blocks: of a folder with records, name -> Markdown, what the pages say of them: tables, numbers, pictures;
     measured: the files of benchmarks/results that it reads too, no suffix."""
 
     notebook: str
     pictures: Callable[[Grid], list[str]]
+    blocks: Callable[[str], dict[str, str]]
     measured: tuple[str, ...] = ()
 
 
@@ -20,14 +23,24 @@ def _figures(grid: Grid) -> list[str]:
     return [*(f"figure{n}" for n in range(1, 6)), *(["m256-kmu"] if other else [])]
 
 
+def _blocks(module: str) -> Callable[[str], dict[str, str]]:
+    """Those that a module of this package makes. Imported when they are asked for: an engine asks for none."""
+    return lambda root: importlib.import_module(f"persist.evidence.{module}").blocks(root)
+
+
 KINDS = {
-    "figures": Kind("notebooks/figures.ipynb", _figures),
-    "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"]),
-    "payoff-rates": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-rates"]),
+    "figures": Kind("notebooks/figures.ipynb", _figures, _blocks("figures")),
+    "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"], _blocks("readings")),
+    "payoff-rates": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-rates"], _blocks("payoff_page")),
     "payoff": Kind(
-        "notebooks/payoff.ipynb", lambda grid: ["payoff-m512", "payoff-m32", "payoff"], ("payoff", "moment")
+        "notebooks/payoff.ipynb",
+        lambda grid: ["payoff-m512", "payoff-m32", "payoff"],
+        _blocks("payoff_page"),
+        ("payoff", "moment"),
     ),
-    "loading": Kind("notebooks/loading.ipynb", lambda grid: ["loading"], ("loading", "slow_loader")),
+    "loading": Kind(
+        "notebooks/loading.ipynb", lambda grid: ["loading"], _blocks("loading"), ("loading", "slow_loader")
+    ),
 }
 
 

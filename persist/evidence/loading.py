@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from persist.evidence.claims import AT_LARGE, PAPER_SECONDS
 from persist.evidence.curves import SMALL, describe_hardware, made_by, style, tidy
-from persist.evidence.select import timed
+from persist.evidence.select import grid_records, timed
 from persist.evidence.tables import markdown
 from persist.record import Record
 
@@ -200,8 +200,13 @@ def paper() -> str:
     )
 
 
-def blocks(records: list[Record], others: pd.DataFrame) -> dict[str, str]:
-    """Name -> Markdown: what docs/time.md and the notebook say of the records."""
+def blocks(root) -> dict[str, str]:
+    """Name -> Markdown: what docs/time.md says of the records."""
+    return texts(grid_records(root, "grids", "loading"), load_others())
+
+
+def texts(records: list[Record], others: pd.DataFrame) -> dict[str, str]:
+    """The same of any records, for the notebook."""
     picture = "![time(K)/time(1) against C/L](../figures/loading/loading.png)" if records else NOT_YET
     alone = others[others["K"] == 0][["loader", "m", "seconds"]].round(2)
     found = {"picture": picture, "alone": markdown(alone), "paper": paper()}

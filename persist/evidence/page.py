@@ -3,19 +3,16 @@
 What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by the block of that name.
 """
 
-import dataclasses
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from persist.evidence import loading, payoff_page, readings, speed
-from persist.evidence.answers import answers, behind_loaders, grid_records, recorded, wrapped
+from persist.evidence import readings, speed
+from persist.evidence.answers import answers, behind_loaders, recorded
 from persist.evidence.claims import judge_all, verdict_table
-from persist.evidence.compare import best_accuracy
-from persist.evidence.kinds import kind_of
-from persist.evidence.tables import markdown, summary
-from persist.grids import grid_path, load_grid
+from persist.evidence.kinds import KINDS
+from persist.evidence.select import grid_records
+from persist.evidence.tables import markdown, wrapped
 from persist.record import write_atomically
 
 MARK = re.compile(r"(<!-- (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -45,28 +42,6 @@ def verdicts(root, grids="grids") -> str:
     return verdict_table(judge_all(records, behind_loaders(root, grids), used))
 
 
-def _tables(root) -> dict[str, str]:
-    paper, preview = (
-        summary(grid_records(root, "grids", *names)) for names in (("paper-seeds", "paper"), ("preview",))
-    )
-    short = ["m", "K", "learning rate", "epochs", "best test accuracy", "at epoch", "final test accuracy"]
-    bests = [best_accuracy(record) for record in grid_records(root, "grids", "preview")] or [math.nan]
-    expect = f"Expect best test accuracies from {min(bests):.4f} to {max(bests):.4f}, or close to it: [each run]"
-    expect = wrapped(f"{expect}(docs/reproduce.md).")
-    return {"paper": markdown(paper), "preview": markdown(preview.filter(short)), "expect": expect}
-
-
-def _figures(root) -> dict[str, str]:
-    """Figures 1-5 and what is drawn besides, for docs/; of README.md the one about what the paper claims first: large
-    minibatches."""
-    if not (records := grid_records(root, "grids", "paper")):
-        return {"paper": "Not recorded yet.", "first": "Its Figure 3, m = 512: not recorded yet."}
-    grid = dataclasses.replace(load_grid(grid_path("paper")), cells=[record.cell for record in records])
-    names = kind_of(grid).pictures(grid)
-    shown = [f"![{name.replace('figure', 'Figure ')}](../figures/paper/{name}.png)" for name in names]
-    return {"paper": "\n\n".join(shown), "first": "![Figure 3: m = 512](figures/paper/figure3.png)"}
-
-
 def _recorded(root) -> dict[str, str]:
     table, judged = recorded(root), verdicts(root).partition("\n")[0]
     rows = table.to_dict("records")
@@ -82,20 +57,11 @@ def _recorded(root) -> dict[str, str]:
     return {"": markdown(table), "short": short}
 
 
-def _readings(root) -> dict[str, str]:
-    records = grid_records(root, "grids", "readings", "readings-start")
-    return {"table": markdown(readings.readings_table(records)), "choice": readings.describe_choice(records)}
-
-
 # The first word of a block's name -> all such blocks, by the rest of their names, made of the records in a folder.
 BLOCKS: dict[str, Callable[[str], dict[str, str]]] = {
     "answers": lambda root: {"": answers(root)},
     "recorded": _recorded,
-    "figures": _figures,
-    "table": _tables,
     "verdicts": lambda root: {"": verdicts(root)},
-    "loading": lambda root: loading.blocks(grid_records(root, "grids", "loading"), loading.load_others()),
-    "payoff": payoff_page.blocks,
-    "readings": _readings,
     "speed": lambda root: speed.blocks(speed.load()),
+    **{name: kind.blocks for name, kind in KINDS.items()},
 }

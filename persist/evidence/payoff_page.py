@@ -222,17 +222,13 @@ def moment_table(evidence: Evidence, path="benchmarks/results/moment.json") -> p
         if planned:
             moved = {cell: shifted(run) for cell, run in planned.items()}
             apart = np.concatenate([np.subtract(later[c.m, c.seed], losses(run)[:-1]) for c, run in planned.items()])
-            least = [statistics.fmean(map(lowest, runs.values())) for runs in (planned, moved)]
-            both, names = (
-                (evidence, evidence._replace(test=evidence.test | moved)),
-                ("as planned", "one iteration later"),
-            )
             row = {"m": m, "loss one iteration later, less as planned": f"{apart.mean():+.3f} ± {apart.std():.3f}"}
-            row |= {f"lowest loss, {name}": f"{loss:.3f}" for name, loss in zip(names, least)}
-            row |= {
-                f"reuse / fresh to L* + {ABOVE[t]:.2f}, {name}": str(ratio(of, m, target=t))
-                for t in (0, LOOSE) for name, of in zip(names, both)
-            }  # fmt: skip
+            ways = {"as planned": (planned, evidence)}
+            ways["one iteration later"] = (moved, evidence._replace(test=evidence.test | moved))
+            for name, (runs, of) in ways.items():
+                row[f"lowest loss, {name}"] = f"{statistics.fmean(map(lowest, runs.values())):.3f}"
+                for t in (0, LOOSE):
+                    row[f"reuse / fresh to L* + {ABOVE[t]:.2f}, {name}"] = str(ratio(of, m, target=t))
             rows.append(row)
     return pd.DataFrame(rows)
 

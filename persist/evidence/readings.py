@@ -32,6 +32,8 @@ from persist.architecture import convolutions, flops_per_gradient
 from persist.cell import Cell
 from persist.evidence.compare import best_accuracy, epochs_near_best, final_accuracy
 from persist.evidence.curves import SCALINGS, SMALL, caption_of, count, draw_chance, draw_curve
+from persist.evidence.select import grid_records
+from persist.evidence.tables import markdown
 from persist.record import Record
 
 OPEN = ("stride", "padding", "hidden_layers", "reduction", "scaling", "drop_last", "nesterov")  # what makes a reading
@@ -249,6 +251,12 @@ def winograd_flops(cell: Cell) -> float:
         best = min((math.ceil(c.side_out / t) * (t + c.kernel - 1)) ** 2 for t in range(1, 10 - c.kernel))
         flops -= 3 * 2 * c.inputs * c.outputs * max(0, direct - best)
     return flops
+
+
+def blocks(root) -> dict[str, str]:
+    """Name -> Markdown: what docs/reading.md says of the records."""
+    records = grid_records(root, "grids", "readings", "readings-start")
+    return {"table": markdown(readings_table(records)), "choice": describe_choice(records)}
 
 
 def draw_readings(records: list[Record], grid: str = "readings") -> Figure:

@@ -1,13 +1,24 @@
-"""Which records belong together: the runs of one configuration, of one curve, of one figure; their mean curve."""
+"""Which records belong together: of grids, of one configuration, of one curve, of one figure; their mean curve."""
 
 import dataclasses
 import statistics
+from pathlib import Path
 
 from persist.cell import Cell
+from persist.grids import find_records, load_grid
 from persist.record import COUNTERS, Record
 
 PAPER_K = (1, 2, 5)
 MEASURED = ("seconds", "train_loss", "test_loss", "test_accuracy")
+
+
+def grid_records(root, grids, *names: str) -> list[Record]:
+    """What is recorded of the grids that are there, each run once."""
+    found = {}
+    for name in names:
+        if (path := Path(grids) / f"{name}.yaml").exists():
+            found |= {record.cell: record for record in find_records(load_grid(path).cells, [Path(root) / name])}
+    return list(found.values())
 
 
 def by_cell(records: list[Record]) -> list[list[Record]]:

@@ -1,6 +1,7 @@
-"""The table of a grid: one row per configuration with all of its seeds."""
+"""The table of a grid: one row per configuration with all of its seeds. Tables and paragraphs as Markdown."""
 
 import statistics
+import textwrap
 
 import pandas as pd
 
@@ -57,3 +58,9 @@ def markdown(table: pd.DataFrame) -> str:
     rows = [list(table), *table.itertuples(index=False)]
     head, *rest = (f"| {' | '.join(map(str, row))} |" for row in rows)
     return "\n".join([head, f"|{'|'.join(' ---: ' if right else ' --- ' for right in numeric)}|", *rest])
+
+
+def wrapped(text: str) -> str:
+    """A paragraph, or an item of a list, in lines of at most 120 characters."""
+    indent = "  " * text.startswith("- ")
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)

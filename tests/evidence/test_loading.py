@@ -192,7 +192,7 @@ def test_a_network_that_is_never_faster_than_the_loader_cannot_measure_it(monkey
     monkeypatch.setitem(C, 0.01, 8.0)
     with pytest.raises(NotMeasured, match="16.75 s"):  # H + 2 C
         measure(runs(records()))
-    assert "16.75 s" in loading.blocks(records(), NO_OTHERS)["when"]
+    assert "16.75 s" in loading.texts(records(), NO_OTHERS)["when"]
 
 
 def test_in_memory_every_use_costs_its_time():
@@ -225,7 +225,7 @@ def test_the_grid_measures_all_that_the_page_shows(project):
             made_up.append(timed(cell, E + part * max(L, H + train), part * (H + train)))
         else:
             made_up.append(timed(cell, part * train, part * train, pinned=(0,)))
-    blocks = loading.blocks(made_up, NO_OTHERS)
+    blocks = loading.texts(made_up, NO_OTHERS)
     assert not any("ot recorded yet" in blocks[name] for name in ("when", "table", "picture"))
     table = compare(runs(made_up))
     assert set(table["m"]) == {32, 512} and set(table["K"]) == {2, 5}
@@ -234,7 +234,7 @@ def test_the_grid_measures_all_that_the_page_shows(project):
 
 
 def test_nothing_recorded_is_said():
-    blocks = loading.blocks([], NO_OTHERS)
+    blocks = loading.texts([], NO_OTHERS)
     assert {name for name, block in blocks.items() if block == "Not recorded yet."} == set(blocks) - {"paper"}
     assert "C/L = 0.57" in blocks["paper"] and "8 s or 10.25 s" in blocks["paper"]
     loading.draw_loading([], NO_OTHERS)
@@ -242,7 +242,7 @@ def test_nothing_recorded_is_said():
 
 def test_the_page_has_a_place_for_every_block(project):
     marks = re.findall(r"<!-- loading (\w+) -->\n(.*?)<!-- end -->", (project / "docs/time.md").read_text(), re.DOTALL)
-    assert {name for name, _ in marks} == set(loading.blocks([], NO_OTHERS)) and len(marks) == 8
+    assert {name for name, _ in marks} == set(loading.texts([], NO_OTHERS)) and len(marks) == 8
 
 
 def drawn(ax):
@@ -307,7 +307,7 @@ def test_the_benchmark_measures_what_the_page_reads(benchmark, tmp_path):
     ]
     assert all(len(row["seconds"]) == 1 for row in rows)  # of two epochs the first warms up
     assert ((monai["busy"] > 0) & (monai["busy"] < monai["seconds"])).all()
-    assert loading.blocks([], monai)["alone"].startswith("| loader | m | seconds |")
+    assert loading.texts([], monai)["alone"].startswith("| loader | m | seconds |")
 
 
 def test_the_slower_loader_gives_the_same_pixels_and_its_rows_are_read(project, monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ from helpers import make_record
 
 from persist import Cell
 from persist.evidence import answers, page
+from persist.evidence.select import grid_records
 
 
 @pytest.fixture
@@ -49,12 +50,12 @@ def test_every_mark_of_the_projects_pages_has_a_block_that_can_do_with_no_record
 
 def test_the_records_of_several_grids_are_read_together(folder):
     (folder / "grids/paper-seeds.yaml").write_text("cells: [{m: 32, K: [1, 5], seed: 1}, {m: 8}]")
-    assert answers.grid_records("results", "grids", "paper", "paper-seeds", "no-such-grid") == []
+    assert grid_records("results", "grids", "paper", "paper-seeds", "no-such-grid") == []
     unfinished = make_record(Cell(m=512, K=5), stopped_at=3)
     runs = {"paper": make_record(Cell(m=512)), "paper-seeds": make_record(Cell(m=8))}
     for name, record in {**runs, "paper/unfinished": unfinished}.items():
         record.save(folder / "results" / name / f"{record.cell.name}.json")
-    found = answers.grid_records("results", "grids", "paper", "paper-seeds")
+    found = grid_records("results", "grids", "paper", "paper-seeds")
     assert [(r.cell.m, r.cell.K, r.status) for r in found] == [
         (512, 1, "finished"), (512, 5, "unfinished"), (8, 1, "finished"),
     ]  # fmt: skip
