@@ -1,6 +1,5 @@
-"""Figures 1-5 of the paper, drawn from records. Reads records only; imports no torch."""
+"""Figures 1-5 of the paper, drawn from records, and what pages say of their runs. Imports no torch."""
 
-import dataclasses
 import math
 from functools import partial
 
@@ -26,7 +25,7 @@ from persist.evidence.kinds import kind_of
 from persist.evidence.readings import PAPER_BEST, PAPER_EPOCH
 from persist.evidence.select import best, grid_records, mean_curve, select, timed
 from persist.evidence.tables import markdown, summary, wrapped
-from persist.grids import grid_path, load_grid
+from persist.grids import Grid
 from persist.record import Record
 
 # Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
@@ -90,7 +89,7 @@ def blocks(root) -> dict[str, str]:
     """Name -> Markdown: the pictures of the grid `paper` for docs/results.md, the first of README.md (of what the paper
     claims first: large minibatches); the table of `preview`, and what to expect of it."""
     records, preview = grid_records(root, "grids", "paper"), grid_records(root, "grids", "preview")
-    grid = dataclasses.replace(load_grid(grid_path("paper")), cells=[record.cell for record in records])
+    grid = Grid("paper", [record.cell for record in records])
     names = kind_of(grid).pictures(grid) if records else []
     shown = [f"![{name.replace('figure', 'Figure ')}](../figures/paper/{name}.png)" for name in names]
     first = "![Figure 3: m = 512](figures/paper/figure3.png)" if shown else "Its Figure 3, m = 512: not recorded yet."

@@ -1,4 +1,4 @@
-"""What is made of the records of a grid: for each kind of grid its notebook, its pictures, what the pages say of it."""
+"""What is made of the records of a grid: for each kind of grid its notebook, its pictures, what pages say of it."""
 
 import importlib
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from persist.grids import Grid
 
 class Kind(NamedTuple):
     """notebook: reads the records and draws; pictures: of a grid, the names of the files that it draws, no suffix;
-    blocks: of a folder with records, name -> Markdown, what the pages say of them: tables, numbers, pictures;
-    measured: the files of benchmarks/results that it reads too, no suffix."""
+    measured: the files of benchmarks/results that it reads too, no suffix;
+    blocks: of a folder with records, name -> Markdown, what the pages say of the project's own grids of this kind."""
 
     notebook: str
     pictures: Callable[[Grid], list[str]]
-    blocks: Callable[[str], dict[str, str]]
     measured: tuple[str, ...] = ()
+    blocks: Callable[[str], dict[str, str]] = lambda root: {}
 
 
 def _figures(grid: Grid) -> list[str]:
@@ -29,17 +29,17 @@ def _blocks(module: str) -> Callable[[str], dict[str, str]]:
 
 
 KINDS = {
-    "figures": Kind("notebooks/figures.ipynb", _figures, _blocks("figures")),
-    "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"], _blocks("readings")),
-    "payoff-rates": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-rates"], _blocks("payoff_page")),
+    "figures": Kind("notebooks/figures.ipynb", _figures, blocks=_blocks("figures")),
+    "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"], blocks=_blocks("readings")),
+    "payoff-rates": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-rates"]),
     "payoff": Kind(
         "notebooks/payoff.ipynb",
         lambda grid: ["payoff-m512", "payoff-m32", "payoff"],
-        _blocks("payoff_page"),
         ("payoff", "moment"),
+        _blocks("payoff_page"),
     ),
     "loading": Kind(
-        "notebooks/loading.ipynb", lambda grid: ["loading"], _blocks("loading"), ("loading", "slow_loader")
+        "notebooks/loading.ipynb", lambda grid: ["loading"], ("loading", "slow_loader"), _blocks("loading")
     ),
 }
 

@@ -206,20 +206,20 @@ def blocks(root) -> dict[str, str]:
 
 
 def texts(records: list[Record], others: pd.DataFrame) -> dict[str, str]:
-    """The same of any records, for the notebook."""
+    """The same of these records, which may be others; the picture is the published one."""
     picture = "![time(K)/time(1) against C/L](../figures/loading/loading.png)" if records else NOT_YET
     alone = others[others["K"] == 0][["loader", "m", "seconds"]].round(2)
     found = {"picture": picture, "alone": markdown(alone), "paper": paper()}
-    texts = {
+    makers = {
         "when": (when, records, others),
         "table": (describe, runs(records)),
         "small": (describe_small, records, others),
         "decoding": (describe, of(others, "decoding")),
         "monai": (describe, of(others, "monai")),
     }
-    for name, (text, *what) in texts.items():
+    for name, (make, *what) in makers.items():
         try:
-            found[name] = text(*what)
+            found[name] = make(*what)
         except NotMeasured as why:
             found[name] = str(why)
     return found

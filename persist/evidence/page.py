@@ -59,9 +59,9 @@ def _recorded(root) -> dict[str, str]:
 
 # The first word of a block's name -> all such blocks, by the rest of their names, made of the records in a folder.
 BLOCKS: dict[str, Callable[[str], dict[str, str]]] = {
+    **{name: kind.blocks for name, kind in KINDS.items()},
     "answers": lambda root: {"": answers(root)},
     "recorded": _recorded,
     "verdicts": lambda root: {"": verdicts(root)},
     "speed": lambda root: speed.blocks(speed.load()),
-    **{name: kind.blocks for name, kind in KINDS.items()},
 }

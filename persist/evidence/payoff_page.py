@@ -225,10 +225,10 @@ def moment_table(evidence: Evidence, path="benchmarks/results/moment.json") -> p
             row = {"m": m, "loss one iteration later, less as planned": f"{apart.mean():+.3f} ± {apart.std():.3f}"}
             ways = {"as planned": (planned, evidence)}
             ways["one iteration later"] = (moved, evidence._replace(test=evidence.test | moved))
-            for name, (runs, of) in ways.items():
+            for name, (runs, _) in ways.items():
                 row[f"lowest loss, {name}"] = f"{statistics.fmean(map(lowest, runs.values())):.3f}"
-                for t in (0, LOOSE):
-                    row[f"reuse / fresh to L* + {ABOVE[t]:.2f}, {name}"] = str(ratio(of, m, target=t))
+            for t, (name, (_, of)) in itertools.product((0, LOOSE), ways.items()):
+                row[f"reuse / fresh to L* + {ABOVE[t]:.2f}, {name}"] = str(ratio(of, m, target=t))
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -1,4 +1,4 @@
-"""Which records belong together: of grids, of one configuration, of one curve, of one figure; their mean curve."""
+"""Which records belong together: those of several grids, of a configuration, a curve, a figure; their mean curve."""
 
 import dataclasses
 import statistics

@@ -16,7 +16,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-import nbformat
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -59,16 +58,9 @@ def browser():
 
 @pytest.fixture(scope="session")
 def copy(project, tmp_path_factory) -> Path:
-    """The project without its runs, its notebooks without outputs: what is run in a browser is saved there, not in the
-    checkout."""
+    """The project without its runs and notebooks: what is run in a browser is saved there, not in the checkout."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "notebooks").mkdir()
-    for path in (project / "notebooks").glob("*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        nbformat.write(notebook, folder / "notebooks" / path.name)
     for name in ("pyproject.toml", "README.md", "grids", "results", "figures", "benchmarks", "data"):
         if (project / name).exists():
             (folder / name).symlink_to(project / name)

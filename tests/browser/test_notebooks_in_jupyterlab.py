@@ -32,9 +32,9 @@ class Notebook:
         """Until its first code cell waits for its turn or has run: a click on a menu just drawn can get lost."""
         self.page.locator("#jp-main-statusbar").get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=MINUTE)
         for _ in range(3):
-            self.page.get_by_role("menuitem", name="Run", exact=True).click()
-            self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
             with contextlib.suppress(TimeoutError):
+                self.page.get_by_role("menuitem", name="Run", exact=True).click()
+                self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click(timeout=MINUTE / 4)
                 return self.wait_for_prompts("/[*0-9]/.test(prompts[0])", MINUTE / 4)
             self.page.keyboard.press("Escape")
         pytest.fail(f"nothing runs; the prompts are {self.prompts()}")
@@ -103,10 +103,15 @@ class Notebook:
 
 
 @pytest.fixture
-def notebook(browser, lab, screenshots):
+def notebook(browser, lab, project, copy, screenshots):
     opened = []
 
     def open_notebook(name):
+        without_outputs = nbformat.read(project / f"notebooks/{name}.ipynb", as_version=4)
+        for cell in without_outputs.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(without_outputs, copy / f"notebooks/{name}.ipynb")
         opened.append(Notebook(browser, lab, name))
         return opened[-1]
 

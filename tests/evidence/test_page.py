@@ -33,19 +33,26 @@ def test_what_stands_between_marks_is_replaced_and_nothing_else(folder, monkeypa
 def test_a_mark_without_a_block_is_named(folder):
     path = folder / "page.md"
     path.write_text("<!-- nosuch -->\n<!-- end -->\n")
-    with pytest.raises(ValueError, match=r"page.md: no block is named 'nosuch'; they begin with answers, "):
+    with pytest.raises(ValueError, match=r"page.md: no block is named 'nosuch'; they begin with figures, "):
         page.fill(path)
 
 
-def test_every_mark_of_the_projects_pages_has_a_block_that_can_do_with_no_records(project, monkeypatch):
+def test_every_mark_of_the_projects_pages_has_a_block_which_some_page_shows(project, monkeypatch):
+    """A block can do with no records."""
     monkeypatch.chdir(project)
     blocks = {
         f"{topic} {name}".strip(): text for topic in page.BLOCKS for name, text in page.BLOCKS[topic]("no").items()
     }
     assert all(text.strip() for text in blocks.values())
-    for path in (project / "README.md", *(project / "docs").glob("*.md")):
-        names = re.findall(r"<!-- ([\w -]+) -->\n(?:.*\n)*?<!-- end -->", path.read_text())
-        assert set(names) <= set(blocks), path
+    pages = "".join(path.read_text() for path in (project / "README.md", *(project / "docs").glob("*.md")))
+    assert set(re.findall(r"<!-- ([\w -]+) -->\n(?:.*\n)*?<!-- end -->", pages)) == set(blocks)
+
+
+def test_the_pages_do_without_a_grid_that_is_not_there(folder):
+    (folder / "grids/paper.yaml").unlink()
+    (folder / "page.md").write_text("<!-- figures paper -->\n<!-- end -->\n")
+    page.fill(folder / "page.md")
+    assert (folder / "page.md").read_text() == "<!-- figures paper -->\nNot recorded yet.\n<!-- end -->\n"
 
 
 def test_the_records_of_several_grids_are_read_together(folder):

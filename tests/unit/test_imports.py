@@ -47,6 +47,7 @@ def test_imports_point_down(project):
 
 def test_cells_and_grids_import_only_yaml():
     assert loaded_by("from persist import Cell, load_grid; Cell(m=32).name") == {"yaml"}
+    assert loaded_by("from persist.evidence.kinds import KINDS") == {"yaml"}  # each start of the engine does
 
 
 def test_training_imports_neither_matplotlib_nor_the_notebook_stack():
