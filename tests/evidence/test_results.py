@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.testing.compare import compare_images
 
-from persist import load_grid, load_records
+from persist import Cell, load_grid, load_records
 from persist.evidence import page, speed
 from persist.evidence.curves import save
 from persist.evidence.idea import draw_idea
@@ -30,6 +30,16 @@ def test_a_record_is_of_its_grid_and_says_where_it_ran(name):
         )
         assert len(e["git_commit"]) == 40 and not e["git_modified"], "it ran from a commit, as committed"
     assert len({(record.cell.dataset, record.environment["data_sha256"]) for record in records}) == 1
+
+
+def test_runs_recorded_of_two_processors_differ_in_times_alone():
+    """docs/reproduce.md says so of these two: an Intel one, and an AMD one with the preloaded library."""
+    cells = [Cell(m=m) for m in (32, 512)]
+    there, here = (load_records(PROJECT / "results" / name, cells) for name in ("readings", "paper"))
+    assert len(there) == len(here) == len(cells)
+    for one, other in zip(there, here):
+        assert one.environment["cpu"] != other.environment["cpu"] and one.status == "finished"
+        assert one.continues(other) and other.continues(one)
 
 
 def test_records_hold_no_path_of_a_machine():
