@@ -29,14 +29,17 @@ class Notebook:
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=MINUTE)
 
     def run_all(self):
-        """Until its first code cell waits for its turn or has run: a click on a menu just drawn can get lost."""
-        self.page.locator("#jp-main-statusbar").get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=MINUTE)
+        """Until the kernel is at it. Now and then JupyterLab marks all cells as waiting, but sends the kernel nothing:
+        then the page is loaded anew."""
+        started = r"/\d/.test(prompts[0]) || document.querySelector('#jp-main-statusbar').innerText.includes('| Busy')"
         for _ in range(3):
+            self.page.locator("#jp-main-statusbar").get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=MINUTE)
             with contextlib.suppress(TimeoutError):
                 self.page.get_by_role("menuitem", name="Run", exact=True).click()
                 self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click(timeout=MINUTE / 4)
-                return self.wait_for_prompts("/[*0-9]/.test(prompts[0])", MINUTE / 4)
-            self.page.keyboard.press("Escape")
+                return self.wait_for_prompts(started, MINUTE / 4)
+            self.page.reload()
+            self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=MINUTE)
         pytest.fail(f"nothing runs; the prompts are {self.prompts()}")
 
     def prompts(self):
