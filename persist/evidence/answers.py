@@ -137,5 +137,5 @@ def _large(arms) -> tuple[str, str]:
 
 def _network(records) -> tuple[str, str]:
     ended = sum(map(readings.ended, records))
-    tried = f"{count(len(readings.readings(records)), 'reading')} of the text tried, {count(ended, 'run')} ended"
+    tried = f"{count(len(readings.readings(records)), 'reading')} tried, {count(ended, 'run')} ended"
     return readings.describe_choice(records), f"{tried} ([which network](docs/reading.md))"
