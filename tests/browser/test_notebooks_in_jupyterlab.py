@@ -23,21 +23,23 @@ class Notebook:
     """A notebook open in JupyterLab."""
 
     def __init__(self, browser, lab, name):
+        self.lab = lab
         self.page = browser.new_page(viewport={"width": 1400, "height": 1000})
         self.opened = time.monotonic()
         self.page.goto(lab.address(name))
         self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=MINUTE)
 
     def run_all(self):
-        """Until the kernel is at it. Now and then JupyterLab marks all cells as waiting, but sends the kernel nothing:
-        then the page is loaded anew."""
+        """Until the kernel is at it. Now and then JupyterLab marks all cells as waiting, but sends the kernel nothing
+        or hears nothing from it: then the page is loaded anew, with a new kernel, which counts its cells from 1."""
         started = r"/\d/.test(prompts[0]) || document.querySelector('#jp-main-statusbar').innerText.includes('| Busy')"
         for _ in range(3):
             self.page.locator("#jp-main-statusbar").get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=MINUTE)
             with contextlib.suppress(TimeoutError):
                 self.page.get_by_role("menuitem", name="Run", exact=True).click()
                 self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click(timeout=MINUTE / 4)
-                return self.wait_for_prompts(started, MINUTE / 4)
+                return self.wait_for_prompts(started, MINUTE / 2)
+            self.lab.end_kernels()
             self.page.reload()
             self.page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=MINUTE)
         pytest.fail(f"nothing runs; the prompts are {self.prompts()}")
