@@ -139,16 +139,18 @@ def _extent(record: Record):
 def load_grid_records(
     grid: Grid, root: str | os.PathLike, grids: str | os.PathLike = "grids"
 ) -> tuple[list[Record], list[Record]]:
-    """The records of the grid's cells in root/<grid> (root: runs or results), and those of the grid beside it: from
-    there too or, where they were not trained there, from results/. Raises RecordError or ValueError, naming the file.
-    """
-    root, beside = Path(root), []
+    """The records of the grid's cells in root/<grid> (root: runs or results), and those of the grid beside it. Raises
+    RecordError or ValueError, naming the file."""
+    beside = []
     if grid.beside:
         others = load_grid(Path(grids) / f"{grid.beside}.yaml").cells
-        beside = find_records(
-            [cell for cell in others if cell not in grid.cells], [root / grid.beside, Path("results") / grid.beside]
-        )
-    return find_records(grid.cells, [root / grid.name]), beside
+        beside = load_beside([cell for cell in others if cell not in grid.cells], root, grid.beside)
+    return find_records(grid.cells, [Path(root) / grid.name]), beside
+
+
+def load_beside(cells: list[Cell], root: str | os.PathLike, name: str) -> list[Record]:
+    """The records of a grid beside: in root/<name> or, where they were not trained there, in results/."""
+    return find_records(cells, [Path(root) / name, Path(root).parent / "results" / name])
 
 
 def copy_records(

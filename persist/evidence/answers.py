@@ -52,7 +52,7 @@ def recorded(root, grids="grids") -> pd.DataFrame:
 
 def answers(root, grids="grids") -> str:
     """The list at the top of the README."""
-    ended = [record for record in grid_records(root, grids, "paper", "paper-seeds") if record.status != "unfinished"]
+    ended = [record for record in grid_records(root, grids, "paper-seeds") if record.status != "unfinished"]
     curves = {m: select(ended, m, "constant") for m in (32, 256, 512)}
     arms = {m: runs for m, runs in curves.items() if accuracy_gap(best_accuracy, runs[5], runs[1])}
     loaders = behind_loaders(root, grids)
@@ -60,7 +60,7 @@ def answers(root, grids="grids") -> str:
         ("Does a larger K do better per epoch?", _per_epoch, arms),
         ("And in computing time?", lambda found: _in_time(*found), (arms or loaders) and (arms, loaders)),
         ("Does it make large minibatches competitive?", _large, {32, 512} <= set(arms) and arms),
-        ("Which network was it?", _network, grid_records(root, grids, "readings", "readings-start")),
+        ("Which network was it?", _network, grid_records(root, grids, "readings")),
         ("Should I use it?", payoff_page.short, payoff_page.load(root, grids)),
     ]
     items = []

@@ -3,6 +3,7 @@
 What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by the block of that name.
 """
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -36,9 +37,9 @@ def fill(path, root="results") -> None:
 
 def verdicts(root, grids="grids") -> str:
     """Markdown: every claim of the paper, judged by what is recorded."""
-    tie = len(readings.tied(grid_records(root, grids, "readings", "readings-start"))) > 1
+    tie = len(readings.tied(grid_records(root, grids, "readings"))) > 1
     used = [(32, 1), (32, 5)] if tie else [(32, 1)]
-    records = grid_records(root, grids, "paper", "paper-seeds")
+    records = grid_records(root, grids, "paper-seeds")
     return verdict_table(judge_all(records, behind_loaders(root, grids), used))
 
 
@@ -48,8 +49,8 @@ def _recorded(root) -> dict[str, str]:
     runs = ", ".join(
         f"{row['grid']} {row['runs']} ({row['hours in all, about']} h)".replace(" (- h)", "") for row in rows
     )
-    names = [row["grid"].strip("`") for row in rows]
-    processors = sorted({record.environment["cpu"] for record in grid_records(root, "grids", *names)})
+    runs_of = [grid_records(root, "grids", row["grid"].strip("`")) for row in rows]
+    processors = sorted({record.environment["cpu"] for record in itertools.chain(*runs_of)})
     short = wrapped(
         f"Verdicts so far: {judged} Runs so far (in brackets about the hours of the whole grid on one core): {runs}. "
         f"Trained on: {'; '.join(processors) or 'nothing yet'}."

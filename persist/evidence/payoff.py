@@ -17,7 +17,7 @@ from scipy.special import bdtr, stdtrit  # the binomial distribution function; t
 
 from persist.cell import Cell
 from persist.evidence.curves import describe_data, describe_model, style
-from persist.grids import find_records, load_grid
+from persist.grids import find_records, load_beside, load_grid
 from persist.record import Record, write_atomically
 
 
@@ -64,13 +64,12 @@ class Evidence(NamedTuple):
 def load(root="results", grids="grids") -> Evidence:
     """The records in root/payoff-rates (else of results/) and root/payoff; root: runs or results."""
 
-    def recorded(cells, *folders):
-        return dict.fromkeys(cells) | {record.cell: record for record in find_records(cells, folders)}
-
-    root, path = Path(root), Path(grids) / "payoff-rates.yaml"
+    path = Path(grids) / "payoff-rates.yaml"
     cells = load_grid(path).cells if path.exists() else []
-    rates = recorded(cells, root / "payoff-rates", root.parent / "results" / "payoff-rates")
-    return Evidence(rates, recorded(plan(rates)[1], root / "payoff"))
+    rates = dict.fromkeys(cells) | {record.cell: record for record in load_beside(cells, root, "payoff-rates")}
+    test = plan(rates)[1]
+    records = find_records(test, [Path(root) / "payoff"])
+    return Evidence(rates, dict.fromkeys(test) | {record.cell: record for record in records})
 
 
 def of_arm(runs: Runs, m: int, arm: str, seed: int | None = None) -> Runs:

@@ -256,7 +256,7 @@ def winograd_flops(cell: Cell) -> float:
 
 def blocks(root) -> dict[str, str]:
     """Name -> Markdown: what docs/reading.md says of the records."""
-    records = grid_records(root, "grids", "readings", "readings-start")
+    records = grid_records(root, "grids", "readings")
     return {"table": markdown(readings_table(records)), "choice": describe_choice(records)}
 
 

@@ -5,20 +5,18 @@ import statistics
 from pathlib import Path
 
 from persist.cell import Cell
-from persist.grids import find_records, load_grid
+from persist.grids import load_grid, load_grid_records
 from persist.record import COUNTERS, Record
 
 PAPER_K = (1, 2, 5)
 MEASURED = ("seconds", "train_loss", "test_loss", "test_accuracy")
 
 
-def grid_records(root, grids, *names: str) -> list[Record]:
-    """What is recorded of the grids that are there, each run once."""
-    found = {}
-    for name in names:
-        if (path := Path(grids) / f"{name}.yaml").exists():
-            found |= {record.cell: record for record in find_records(load_grid(path).cells, [Path(root) / name])}
-    return list(found.values())
+def grid_records(root, grids, name: str) -> list[Record]:
+    """What is recorded of a grid and of the one beside it, each run once; [] where there is no such grid."""
+    path = Path(grids) / f"{name}.yaml"
+    records, beside = load_grid_records(load_grid(path), root, grids) if path.exists() else ([], [])
+    return records + beside
 
 
 def by_cell(records: list[Record]) -> list[list[Record]]:

@@ -12,10 +12,11 @@ from persist.evidence.select import grid_records
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A project with a grid `paper` of two runs at m = 512."""
+    """A project with a grid `paper` of two runs at m = 512, and further seeds beside it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids/paper.yaml").write_text("base: {m: 512}\ncells: [{K: [1, 5]}]\n")
+    (tmp_path / "grids/paper-seeds.yaml").write_text("beside: paper\ncells: [{m: 32, K: [1, 5], seed: 1}, {m: 8}]\n")
     return tmp_path
 
 
@@ -50,21 +51,21 @@ def test_every_mark_of_the_projects_pages_has_a_block_which_some_page_shows(proj
 
 def test_the_pages_do_without_a_grid_that_is_not_there(folder):
     (folder / "grids/paper.yaml").unlink()
+    (folder / "grids/paper-seeds.yaml").unlink()
     (folder / "page.md").write_text("<!-- figures paper -->\n<!-- end -->\n")
     page.fill(folder / "page.md")
     assert (folder / "page.md").read_text() == "<!-- figures paper -->\nNot recorded yet.\n<!-- end -->\n"
 
 
-def test_the_records_of_several_grids_are_read_together(folder):
-    (folder / "grids/paper-seeds.yaml").write_text("cells: [{m: 32, K: [1, 5], seed: 1}, {m: 8}]")
-    assert grid_records("results", "grids", "paper", "paper-seeds", "no-such-grid") == []
+def test_the_records_of_a_grid_and_of_the_one_beside_are_read_together(folder):
+    assert grid_records("results", "grids", "paper-seeds") == grid_records("results", "grids", "no-such-grid") == []
     unfinished = make_record(Cell(m=512, K=5), stopped_at=3)
     runs = {"paper": make_record(Cell(m=512)), "paper-seeds": make_record(Cell(m=8))}
     for name, record in {**runs, "paper/unfinished": unfinished}.items():
         record.save(folder / "results" / name / f"{record.cell.name}.json")
-    found = grid_records("results", "grids", "paper", "paper-seeds")
+    found = grid_records("results", "grids", "paper-seeds")
     assert [(r.cell.m, r.cell.K, r.status) for r in found] == [
-        (512, 1, "finished"), (512, 5, "unfinished"), (8, 1, "finished"),
+        (8, 1, "finished"), (512, 1, "finished"), (512, 5, "unfinished"),
     ]  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def test_how_much_is_recorded_and_the_hours(folder):
     # 200 of 600 passes are done, at m = 512 alone
     assert answers.recorded("results").values.tolist() == [
         ["`paper`", "1 of 2", "20 of 100 epochs", "1.0", "3.0"],
+        ["`paper-seeds`", "0 of 3", "-", "0.0", "-"],
         ["`later`", "0 of 1", "-", "0.0", "-"],
     ]
 
