@@ -66,12 +66,11 @@ def describe_outcome(number: int, records: list[Record]) -> str:
 def other_figures(records: list[Record], grid: str = "") -> dict[str, Figure]:
     """Figures like the paper's for every other m and policy that the records have, by a name for their files."""
     others = sorted({(r.cell.m, r.cell.lr_policy) for r in records} - set(FIGURES.values()))
-    return {
-        f"m{m}" + ("" if policy == "constant" else f"-{policy}"): _draw(
-            _title(m, policy), select(records, m, policy), grid
-        )
-        for m, policy in others
-    }
+    figures = {}
+    for m, policy in others:
+        recorded = {K: runs for K, runs in select(records, m, policy).items() if runs}
+        figures[f"m{m}" + ("" if policy == "constant" else f"-{policy}")] = _draw(_title(m, policy), recorded, grid)
+    return figures
 
 
 def draw_all(records: list[Record], grid: str = "") -> dict[str, Figure]:

@@ -125,6 +125,11 @@ def test_nothing_recorded_gives_empty_figures_that_say_so():
     assert set(draw_all([])) == {f"figure{n}" for n in range(1, 6)} and other_figures([]) == {}
 
 
+def test_a_picture_that_the_paper_lacks_has_the_recorded_K_alone():
+    [legend] = other_figures([make_record(Cell(m=8, epochs=2))])["m8"].legends
+    assert [text.get_text().partition(":")[0] for text in legend.get_texts()] == ["K = 1"]
+
+
 def test_the_caption_says_data_network_step_hardware_n_and_commit(records):
     record = dataclasses.replace(records[0], environment={**records[0].environment, "git_commit": "abcdef1234"})
     caption = caption_of([record])
