@@ -3,35 +3,22 @@
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what an editor and a type checker see
-    from persist.cell import Cell as Cell
-    from persist.evidence.payoff import payoff as payoff
-    from persist.grids import load_grid as load_grid
-    from persist.kmu import scaled_rates as scaled_rates
-    from persist.persistency import fresh as fresh
-    from persist.persistency import learning_rate as learning_rate
-    from persist.persistency import persistent as persistent
-    from persist.persistency import spaced as spaced
-    from persist.record import Record as Record
-    from persist.record import load_records as load_records
-    from persist.training import train as train
+from persist.cell import Cell
+from persist.kmu import scaled_rates
+from persist.persistency import fresh, learning_rate, persistent, spaced
+from persist.record import Record, load_records
 
-# Public name -> the module that holds it. Imported on first use, so that `from persist import persistent`
-# loads neither torch nor torchvision, and figures can be redrawn where torch is not installed.
-_HOME = {
-    "Cell": "cell",
-    "load_grid": "grids",
-    "persistent": "persistency",
-    "spaced": "persistency",
-    "fresh": "persistency",
-    "learning_rate": "persistency",
-    "scaled_rates": "kmu",
-    "train": "training",
-    "Record": "record",
-    "load_records": "record",
-    "payoff": "evidence.payoff",
-}
-__all__ = sorted(_HOME)
+if TYPE_CHECKING:  # what an editor and a type checker see
+    from persist.evidence.payoff import payoff
+    from persist.grids import load_grid
+    from persist.training import train
+
+# These need torch, yaml or numpy: imported on first use, so that `from persist import persistent` needs none of them.
+_HOME = {"load_grid": "grids", "train": "training", "payoff": "evidence.payoff"}
+__all__ = [
+    "Cell", "Record", "fresh", "learning_rate", "load_grid", "load_records", "payoff", "persistent", "scaled_rates",
+    "spaced", "train",
+]  # fmt: skip
 __version__ = "0.2.0"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from persist.cell import CHOICES, Cell
 from persist.grids import copy_records, find_records, grid_path, load_grid
-from persist.record import RecordError, check_writable, to_table
+from persist.record import RecordError, check_writable
 
 
 def train(options: argparse.Namespace) -> None:
@@ -94,7 +94,11 @@ def export(options: argparse.Namespace) -> None:
     if not records:
         raise ValueError(f"nothing is recorded of {options.name or 'any grid'}, neither in runs/ nor in results/")
     if options.csv:
-        to_table(records).to_csv(options.csv, index=False)
+        import pandas as pd
+
+        named = [({"cell_name": run.cell.name, "status": run.status}, run) for run in records]
+        rows = [run.cell.as_dict() | entry | name for name, run in named for entry in run.history]
+        pd.DataFrame(rows).to_csv(options.csv, index=False)
         print(f"{options.csv}: {len(records)} runs, a row for each evaluation")
     if options.tensorboard:
         from torch.utils.tensorboard import SummaryWriter

@@ -1,4 +1,4 @@
-"""Where and with what a run was made, and whether other work disturbed it. Imports no torch."""
+"""Where and with what a run was made. Imports no torch."""
 
 import ast
 import functools
@@ -9,15 +9,10 @@ import platform
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from persist.record import Record
 
 # The modules that decide the numbers of a cell. cell.py is not among them: its fields stand in every record.
 NUMERICAL = ("architecture", "convolution", "data", "device", "model", "persistency", "training")
 PACKAGES = ("torch", "torchvision", "numpy", "papermill", "minibatch-persistency")
-UNDISTURBED = 0.97  # share of its time that a thread with a core of its own was running, at least
 
 
 def environment(*, device: str | None, data_sha256: str, **more: object) -> dict:
@@ -61,18 +56,6 @@ def code_digest(source: str) -> bytes:
         if isinstance(node, ast.arg):
             node.annotation = None
     return hashlib.sha256(ast.dump(tree).encode()).digest()
-
-
-def was_disturbed(record: "Record") -> bool | None:
-    """Whether other work took the core of a run away: its thread's CPU time against its time by the clock.
-
-    None where that says nothing: a thread that waits for a GPU, for a loader, or for other threads of its own.
-    """
-    where = record.environment
-    if where["cuda"] is not None or where["threads"] != 1 or record.cell.pipeline != "resident":
-        return None
-    last = record.history[-1]
-    return last["cpu_seconds"] < UNDISTURBED * last["train_seconds"]
 
 
 def nvidia_driver() -> str | None:

@@ -9,12 +9,8 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from persist.cell import Cell
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCHEMA = 2
 STATUSES = ("finished", "diverged", "unfinished")
@@ -169,15 +165,6 @@ def load_records(folder: str | os.PathLike, cells: Iterable[Cell] | None = None)
             )
         records.append(record)
     return records
-
-
-def to_table(records: list[Record]) -> "pd.DataFrame":
-    """One row per record and evaluation: its fields, the history's, `cell_name` and `status` (a DataFrame)."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        [{**r.cell.as_dict(), **e, "cell_name": r.cell.name, "status": r.status} for r in records for e in r.history]
-    )
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:

@@ -10,7 +10,7 @@ from persist.evidence import loading, payoff_page, readings
 from persist.evidence.claims import Decided, Runs, above, comparable
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
-from persist.evidence.select import grid_records, select
+from persist.evidence.select import grid_records, select, was_disturbed
 from persist.evidence.tables import wrapped
 from persist.grids import find_records, load_grid
 
@@ -25,7 +25,8 @@ def behind_loaders(root, grids="grids") -> dict[tuple[float, int], float]:
 
 def recorded(root, grids="grids") -> pd.DataFrame:
     """A row for every grid, the paper's first: how much is recorded, and the hours that its runs took and would take,
-    one after the other: for each gradient as long as recorded runs with the same m, or else as all of them."""
+    one after the other: for each gradient as long as recorded runs with the same m, or else as all of them; in how many
+    runs other work took the core away."""
     rows, paths = [], sorted(Path(grids).glob("*.yaml"), key=lambda path: (path.stem[:5] != "paper", path.stem))
     for grid in (load_grid(path) for path in paths if path.stem != "smoke"):
         records = find_records(grid.cells, [Path(root) / grid.name])
@@ -44,7 +45,8 @@ def recorded(root, grids="grids") -> pd.DataFrame:
         more = " at constant rates" if constant else ""
         rows.append({
             "grid": f"`{grid.name}`", "runs": f"{len(records) - len(going)} of {len(grid.cells)}{more}",
-            "unfinished": ", ".join(going) or "-", "hours so far": f"{hours:.1f}",
+            "unfinished": ", ".join(going) or "-",
+            "disturbed": sum(map(was_disturbed, records)), "hours so far": f"{hours:.1f}",
             "hours in all, about": f"{all_hours:.1f}" if done else "-",
         })  # fmt: skip
     return pd.DataFrame(rows)

@@ -9,6 +9,7 @@ from persist.grids import load_grid, load_grid_records
 from persist.record import COUNTERS, Record
 
 PAPER_K = (1, 2, 5)
+UNDISTURBED = 0.97  # share of its time that a thread with a core of its own was running, at least
 MEASURED = ("seconds", "train_loss", "test_loss", "test_accuracy")
 
 
@@ -58,6 +59,13 @@ def of_one_core(record: Record) -> bool:
 def seconds(record: Record, entry: dict) -> float:
     """Of training, without evaluation: of one core where the run had one thread on a CPU, else by the clock."""
     return entry["cpu_seconds" if of_one_core(record) else "train_seconds"]
+
+
+def was_disturbed(record: Record) -> bool:
+    """Whether other work took its core away: CPU time against time by the clock, where its one thread waits for
+    nothing else."""
+    last = record.history[-1]
+    return of_one_core(record) and last["cpu_seconds"] < UNDISTURBED * last["train_seconds"]
 
 
 def points(record: Record) -> list[dict]:

@@ -90,6 +90,24 @@ def test_a_library_loaded_first_makes_another_machine():
     assert select.machine(plain) == select.machine(make_record(Cell(m=32, K=5, epochs=2)))
 
 
+def ran(share, *, pipeline="resident", **environment):
+    """A run whose thread had a core for this share of its time."""
+    record = make_record(Cell(m=32, dataset="digits", epochs=3, pipeline=pipeline))
+    record.environment.update({"cuda": None, "threads": 1, **environment})
+    record.history[-1]["cpu_seconds"] = share * record.history[-1]["train_seconds"]
+    return record
+
+
+def test_a_run_whose_core_other_work_took_was_disturbed():
+    assert select.was_disturbed(ran(select.UNDISTURBED - 0.001)) and select.was_disturbed(ran(0.5))
+    assert not select.was_disturbed(ran(select.UNDISTURBED + 0.001)) and not select.was_disturbed(ran(1.0))
+
+
+@pytest.mark.parametrize("where", [{"cuda": "13.0"}, {"threads": 2}, {"pipeline": "loader"}])
+def test_a_thread_that_waits_for_others_says_nothing(where):
+    assert not select.was_disturbed(ran(0.5, **where))
+
+
 def test_the_mean_curve_goes_as_far_as_all_runs_do():
     a = make_record(Cell(m=32, epochs=4), accuracy=lambda e: 0.5)
     b = make_record(Cell(m=32, epochs=4, seed=1), accuracy=lambda e: 0.7 if e == 2 else 0.3, stopped_at=3)

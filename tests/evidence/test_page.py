@@ -78,9 +78,9 @@ def test_how_much_is_recorded_and_the_hours(folder):
         run.save(folder / f"results/paper/{run.cell.name}.json")
     # 200 of 600 passes are done, at m = 512 alone
     assert answers.recorded("results").values.tolist() == [
-        ["`paper`", "1 of 2", "20 of 100 epochs", "1.0", "3.0"],
-        ["`paper-seeds`", "0 of 3", "-", "0.0", "-"],
-        ["`later`", "0 of 1", "-", "0.0", "-"],
+        ["`paper`", "1 of 2", "20 of 100 epochs", 0, "1.0", "3.0"],
+        ["`paper-seeds`", "0 of 3", "-", 0, "0.0", "-"],
+        ["`later`", "0 of 1", "-", 0, "0.0", "-"],
     ]
 
 

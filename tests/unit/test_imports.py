@@ -34,9 +34,8 @@ def test_what_reads_records_imports_no_torch(project):
 def test_imports_point_down(project):
     """persist/notebook may use persist/evidence, both use the top level, which uses neither but in its command line."""
     for path in sorted((project / "persist").rglob("*.py")):
-        code = path.read_text().replace(
-            "    from persist.evidence.payoff import payoff as payoff\n", ""
-        )  # for editors alone
+        # but for editors alone
+        code = path.read_text().replace("    from persist.evidence.payoff import payoff\n", "")
         imported = re.findall(r"^\s*(?:from|import) (persist[\w.]*)", code, re.MULTILINE)
         folder = path.parent.name
         if folder == "persist" and path.stem != "cli":

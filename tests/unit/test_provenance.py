@@ -1,14 +1,12 @@
-"""Which code trained a run, and whether other work disturbed it."""
+"""Which code trained a run."""
 
 import ast
-import dataclasses
 import shutil
 
 import pytest
-from helpers import make_record
 
-from persist import Cell, provenance
-from persist.provenance import NUMERICAL, UNDISTURBED, code_digest, code_version, was_disturbed
+from persist import provenance
+from persist.provenance import NUMERICAL, code_digest, code_version
 
 SOURCE = '''"""A module."""
 
@@ -113,21 +111,3 @@ def test_another_version_of_torch_is_another_code_version(monkeypatch):
     before = code_version()
     monkeypatch.setattr(provenance, "_version", lambda name: "0.0.1")
     assert code_version() != before
-
-
-def ran(share, *, pipeline="resident", **environment):
-    """A run whose thread had a core for this share of its time."""
-    record = make_record(Cell(m=32, dataset="digits", epochs=3, pipeline=pipeline))
-    record.environment.update({"cuda": None, "threads": 1, **environment})
-    record.history[-1]["cpu_seconds"] = share * record.history[-1]["train_seconds"]
-    return dataclasses.replace(record)
-
-
-def test_a_run_whose_core_other_work_took_was_disturbed():
-    assert was_disturbed(ran(UNDISTURBED - 0.001)) is True and was_disturbed(ran(0.5)) is True
-    assert was_disturbed(ran(UNDISTURBED + 0.001)) is False and was_disturbed(ran(1.0)) is False
-
-
-@pytest.mark.parametrize("where", [{"cuda": "13.0"}, {"threads": 2}, {"pipeline": "loader"}])
-def test_a_thread_that_waits_for_others_says_nothing(where):
-    assert was_disturbed(ran(0.5, **where)) is None

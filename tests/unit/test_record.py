@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persist import Cell, Record, load_records
-from persist.record import CLOCKS, RecordError, to_table
+from persist.record import CLOCKS, RecordError
 
 CELL = Cell(m=32, K=2, dataset="digits", epochs=3)
 
@@ -176,12 +176,6 @@ def test_a_record_with_another_number_is_no_continuation(name):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(RecordError, match="nowhere is not a folder"):
         load_records(tmp_path / "nowhere")
-
-
-def test_to_table_has_a_row_per_record_and_evaluation():
-    table = to_table([make_record(CELL), make_record(Cell(m=64, dataset="digits", epochs=4), stopped_at=2)])
-    assert len(table) == 5 and table.groupby("m").size().to_dict() == {32: 3, 64: 2}
-    assert {"cell_name", "status", "K", "test_accuracy"} <= set(table.columns)
 
 
 def test_only_the_cells_asked_for_are_loaded(tmp_path):
