@@ -44,9 +44,9 @@ from persist.evidence.tables import markdown
 
 TARGETS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50)  # above L*
 MEANS = {  # what a verdict means for the time, where that is as the gradients
-    "saves gradients": "yes, it saves gradients and time",
+    "saves gradients": "yes, it saves gradients, and so time,",
     "free": "it makes no difference",
-    "costs gradients": "no, it costs gradients and time",
+    "costs gradients": "no, it costs gradients, and so time,",
     "undecided": "not known",
 }
 
@@ -54,18 +54,6 @@ MEANS = {  # what a verdict means for the time, where that is as the gradients
 def times(ratio: Ratio) -> str:
     """As in `takes ... the gradients`."""
     return f"{ratio} times" if ratio.bounded else "an unknown multiple of"
-
-
-def missed(ratio: Ratio) -> str:
-    """In how many pairs a run did not reach the target within the budget, in brackets."""
-    return f" (missed in {ratio.censored} of {ratio.pairs} pairs of runs)" if ratio.censored else ""
-
-
-def examples(ratio: Ratio) -> str:
-    """How many pairs missed the target, and the examples that reuse loads, after what it takes in gradients."""
-    if ratio.high < math.inf:
-        return f"{missed(ratio)} and {ratio.times(1 / K)} times the examples loaded"
-    return f"{missed(ratio)[:-1]}; a run of reuse loads a fifth of the examples)"
 
 
 def when(ratio: Ratio) -> str:
@@ -92,58 +80,53 @@ def verdicts(evidence: Evidence, m: int, names: list[str]) -> str:
 
 
 def answer(evidence: Evidence, m: int) -> str:
-    """One paragraph for somebody who trains, at one m."""
-    reuse, spaced, both = (ratio(evidence, m, *contrast) for contrast in CONTRASTS[:3])
+    """For somebody who trains, at one m."""
+    reuse, spaced = (ratio(evidence, m, *contrast) for contrast in CONTRASTS[:2])
     if not reuse.complete:
         return f"**m = {m}:** {NOT_YET}."
-    loose, names = ratio(evidence, m, target=LOOSE), [f"L\\* + {above:.2f}" for above in ABOVE]
-    text = (
-        f"**m = {m}, reuse against new minibatches: {verdicts(evidence, m, names)}.** To a test loss of {names[0]}, "
-        f"using each minibatch {K} times in a row takes {times(reuse)} the gradients of new minibatches"
-        f"{examples(reuse)}. Behind a loader that works beside the training it is, by max(L, K·C), "
-        f"{when(reuse)} (C/L: the time of a training step over that of loading a minibatch). To {names[LOOSE]} it "
-        f"takes {times(loose)} the gradients{examples(loose)}, and is {when(loose)}. With data in "
-        "memory the time is as the gradients."
-    )
-    if spaced.complete and both.complete:
-        text += (
-            f" Going {K} times through the same minibatches, in one order, takes {times(spaced)} the gradients of new "
-            f"ones to L\\* + {ABOVE[0]:.2f}, and reuse {times(both)} the gradients of that{missed(both)}."
+    names = [f"L\\* + {above:.2f}" for above in ABOVE]
+    lines = [f"**m = {m}, `reuse` against `fresh`: {verdicts(evidence, m, names)}.**\n"]
+    for target in (0, LOOSE):
+        r = ratio(evidence, m, target=target)
+        loaded = f" and {r.times(1 / K)} times the examples" if r.high < math.inf else ""
+        lines.append(
+            f"- To {names[target]} it takes {times(r)} the gradients{loaded}; behind a loader it is {when(r)}."
         )
-    return text
+    if spaced.complete:
+        lines.append(f"- `spaced` takes {times(spaced)} the gradients of `fresh` to {names[0]}.")
+    return "\n".join(lines)
 
 
 def short(evidence: Evidence) -> tuple[str, str]:
     """Should I use it? The answer, and its evidence."""
-    found = [m for m in SIZES if ratio(evidence, m).complete]
-    if not found:
+    goals = {m: targets(evidence.rates, m) for m in SIZES if ratio(evidence, m).complete}
+    if not goals:
         return f"{NOT_YET.capitalize()}.", ""
-
-    goals = {m: [f"{goal:.2f}" for goal in targets(evidence.rates, m)] for m in found}
-    words = {}
+    in_memory = {}
     for m in SIZES:
-        verdict, turned = ratio(evidence, m).verdict, ""
-        if m in found and ";" in (said := verdicts(evidence, m, goals[m])):
-            turned = f" ({said.replace(f'{verdict} to', 'to a test loss of')})"
-        words.setdefault(MEANS[verdict] if m in found else NOT_YET, []).append(f"{m}{turned}")
+        to = f" (to a test loss of {goals[m][0]:.2f})" if m in goals else ""
+        in_memory.setdefault(MEANS[ratio(evidence, m).verdict] if to else NOT_YET, []).append(f"m = {m}{to}")
 
-    def outcome(m):
-        runs = ended(of_arm(evidence.test, m, "reuse"))
-        to = targets(evidence.rates, m)
-        reached = [t for t in (LOOSE, 0) if any(gradients_to(run, to[t]) < math.inf for run in runs)]
-        missed = [goals[m][t] for t in (LOOSE, 0) if t not in reached]
-        said = [f"to {goals[m][t]} it is {when(ratio(evidence, m, target=t))}" for t in reached]
-        said += [f"{' or '.join(missed)} is not reached in as many gradients (a fifth of the examples)"] * bool(missed)
-        best = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
-        return f"at m = {m} (K = 1 comes to a test loss of {best:.2f}) {', and '.join(said)}"
+    def behind_a_loader(m):
+        runs, said, missed = ended(of_arm(evidence.test, m, "reuse")), [], []
+        for target in (LOOSE, 0):
+            goal = goals[m][target]
+            if any(gradients_to(run, goal) < math.inf for run in runs):
+                said.append(f"to {goal:.2f} it is {when(ratio(evidence, m, target=target))}")
+            else:
+                missed.append(f"{goal:.2f}")
+        unreached = f"it does not come to {' or '.join(missed)} in as many gradients (a fifth of the examples)"
+        return f"at m = {m}, {', but '.join([*said, unreached] if missed else said)}"
 
-    memory = [f"{text} at m = {' and '.join(of)}" for text, of in words.items()]
-    counts = [f"m = {m}: to {goals[m][t]}: {ratio(evidence, m, target=t)}" for m in found for t in (0, LOOSE)]
+    memory = "; ".join(f"{means} at {' and '.join(of)}" for means, of in in_memory.items())
+    ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
+    least = {m: statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh")))) for m in goals}
+    comes = " and ".join(f"{loss:.2f} at m = {m}" for m, loss in least.items())
     return (
-        f"With the data in memory: {'; '.join(memory)} (K = {K} against K = 1, each at its best constant rate; K = 2 "
-        "was not tried). Behind a loader, by max(L, K·C), L for loading a minibatch and C for a training step: "
-        f"{'; '.join(map(outcome, found))} ([how](docs/payoff.md)).",
-        f"gradients, K = {K} over K = 1: {'; '.join(counts)} (n = {len(SEEDS)}, one network, CIFAR-10)",
+        f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
+        f"of loading a minibatch: {'; '.join(map(behind_a_loader, goals))} ([how](docs/payoff.md)).",
+        f"gradients to these losses, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)} (n = "
+        f"{len(SEEDS)}, one network, CIFAR-10). K = 1 comes to {comes}. K = 2 was not tried",
     )
 
 
