@@ -25,8 +25,13 @@ __version__ = "0.2.0"
 def __getattr__(name):
     if name not in _HOME:
         raise AttributeError(f"module 'persist' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"persist.{_HOME[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"persist.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        extra = "train" if name == "train" else "read"
+        what = f"persist.{name} needs {error.name}: pip install 'minibatch-persistency[{extra}]'"
+        raise ModuleNotFoundError(what, name=error.name) from None
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

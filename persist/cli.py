@@ -50,6 +50,8 @@ def record(options: argparse.Namespace) -> None:
     """Keep what was trained, finished or not: runs/<grid>/ -> results/<grid>/."""
     skipped = ("smoke", "preview")  # unless named: they are trained to try things
     names = [options.name] if options.name else sorted(path.stem for path in Path("grids").glob("*.yaml"))
+    if not options.source.is_dir():
+        raise ValueError(f"--from must be the folder in which grids were trained, not {str(options.source)!r}")
     for name in names:
         if options.name or ((options.source / name).is_dir() and name not in skipped):
             copied = copy_records(load_grid(grid_path(name)), options.source, Path("results"), options.replace)
@@ -88,9 +90,9 @@ def export(options: argparse.Namespace) -> None:
     if not (options.csv or options.tensorboard):
         raise ValueError("export needs --csv FILE or --tensorboard FOLDER, or both")
     names = [options.name] if options.name else sorted(path.stem for path in Path("grids").glob("*.yaml"))
-    roots = (Path("runs"), Path("results"))
-    records = [r for n in names for r in find_records(load_grid(grid_path(n)).cells, [root / n for root in roots])]
-    records = list({r.cell: r for r in records}.values())
+    names.sort(key=lambda name: not name.startswith("paper"))  # a run of several grids is that of the paper's
+    cells = dict.fromkeys(cell for name in names for cell in load_grid(grid_path(name)).cells)
+    records = find_records(list(cells), [Path(root) / name for root in ("runs", "results") for name in names])
     if not records:
         raise ValueError(f"nothing is recorded of {options.name or 'any grid'}, neither in runs/ nor in results/")
     if options.csv:
@@ -170,10 +172,11 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     one = verb(train)
+    one.epilog = "What each field means, and its unit: persist/cell.py."
     for name, annotation in Cell.__annotations__.items():
         default = getattr(Cell, name, None)
         allowed = f"one of {', '.join(map(str, CHOICES[name]))}; " if name in CHOICES else ""
-        text = allowed + ("required" if name == "m" else f"default: {default}")
+        text = allowed + ("required" if name == "m" else f"default: {'not set' if default is None else default}")
         one.add_argument(f"--{name}", type=_converter(annotation), required=name == "m", help=text)
     one.add_argument("--results-dir", default="runs/mine", help="where the record is saved; default: runs/mine")
     one.add_argument("--data-root", help="folder with CIFAR-10; default: PERSIST_DATA, else ./data")

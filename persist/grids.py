@@ -28,6 +28,11 @@ class Grid:
     beside: str | None = None
     resources: dict[str, int] = dataclasses.field(default_factory=lambda: dict(RESOURCES))
 
+    @property
+    def source(self) -> str:
+        """For captions: its name and that of the grid beside it."""
+        return f"{self.name}, {self.beside}" if self.beside else self.name
+
 
 def grid_path(name: str) -> Path:
     """The file of one of the project's grids, by its name, which is also that of its folder in runs/ and results/.
@@ -137,20 +142,20 @@ def _extent(record: Record):
 
 
 def load_grid_records(
-    grid: Grid, root: str | os.PathLike, grids: str | os.PathLike = "grids"
+    grid: Grid,
+    root: str | os.PathLike,
+    grids: str | os.PathLike = "grids",
+    recorded: str | os.PathLike = "results",
 ) -> tuple[list[Record], list[Record]]:
-    """The records of the grid's cells in root/<grid> (root: runs or results), and those of the grid beside it. Raises
-    RecordError or ValueError, naming the file."""
+    """The records of the grid's cells in root/<grid> (root: runs or results), and those of the grid beside it: from
+    there too or, where they were not trained there, from `recorded`. Raises RecordError or ValueError, naming the file.
+    """
     beside = []
     if grid.beside:
         others = load_grid(Path(grids) / f"{grid.beside}.yaml").cells
-        beside = load_beside([cell for cell in others if cell not in grid.cells], root, grid.beside)
+        folders = [Path(place) / grid.beside for place in (root, recorded)]
+        beside = find_records([cell for cell in others if cell not in grid.cells], folders)
     return find_records(grid.cells, [Path(root) / grid.name]), beside
-
-
-def load_beside(cells: list[Cell], root: str | os.PathLike, name: str) -> list[Record]:
-    """The records of a grid beside: in root/<name> or, where they were not trained there, in results/."""
-    return find_records(cells, [Path(root) / name, Path(root).parent / "results" / name])
 
 
 def copy_records(

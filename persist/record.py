@@ -62,7 +62,8 @@ class Record:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Record":
-        """Raises RecordError, naming the file, unless it holds a record of this schema, as it was saved."""
+        """Raises RecordError, naming the file, unless it holds a record of this schema, as it was saved; OSError where
+        it cannot be read."""
         path = Path(path)
         try:
             fields = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
@@ -148,7 +149,8 @@ def _digest(fields: dict) -> str:
 def load_records(folder: str | os.PathLike, cells: Iterable[Cell] | None = None) -> list[Record]:
     """The records (*.json) of a folder, in the order of their names; with `cells`, only those of these cells.
 
-    Raises RecordError, naming the file, for one that is damaged, or whose name is not its cell's (a copy, say).
+    Raises RecordError, naming it, for a folder that is not there, for a file that is damaged, or whose name is not its
+    cell's (a copy, say).
     """
     folder = Path(folder)
     if not folder.is_dir():

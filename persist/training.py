@@ -32,8 +32,10 @@ def train(
     on_epoch: Callable[[dict], object] | None = None,
     on_minibatch: Callable[[], object] | None = None,
 ) -> Record:
-    """Train the cell's network with minibatch persistency and evaluate it after every epoch (Section 2.1).
+    """Train the cell's network with minibatch persistency and evaluate it after every epoch (Section 2.1), or as
+    its ``evaluate_every`` says. Returns the record of the run; nothing but a checkpoint is written.
 
+    cell: what to train, with m, K and all that the paper's text leaves open.
     data_root: folder with CIFAR-10; default PERSIST_DATA, else ./data.
     device: "cpu", "cuda", "cuda:1", ...; default CUDA where there is one, else the CPU.
     cores: numbers of the CPU cores to run on: one thread on the first, the worker of the pipeline "loader" on the

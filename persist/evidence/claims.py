@@ -9,7 +9,7 @@ machine with the data in memory; at m = 32 the paper's own seconds.
 import collections
 import math
 import statistics
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -17,6 +17,7 @@ import pandas as pd
 from persist.cell import Cell
 from persist.evidence import compare
 from persist.evidence.compare import Gap, accuracy_gap, best_accuracy, mean_accuracy
+from persist.evidence.curves import span
 from persist.evidence.select import best, machine, seconds
 from persist.evidence.tables import markdown
 from persist.record import Record
@@ -107,10 +108,13 @@ def band(high: float, beyond: float, low: float = -math.inf, below: float = -mat
     return lambda number: True if low <= number <= high else None if below < number < beyond else False
 
 
-def judged(decide: Callable, what: str, found: dict[str, Gap | float], seeds: int = 0) -> tuple[bool | None, str]:
-    """What a check returns, of all that it found; in words with the number of seeds (0: it is not of runs)."""
+def judged(
+    decide: Callable, what: str, found: dict[str, Gap | float], seeds: Iterable[int] = ()
+) -> tuple[bool | None, str]:
+    """What a check returns, of all that it found; in words with the numbers of seeds (none: it is not of runs)."""
     told = {name: "never" if x == math.inf else f"{x:.3f}" if isinstance(x, float) else x for name, x in found.items()}
-    runs = {0: "", 1: " (one run each)"}.get(seeds, f" ({seeds} seeds)")
+    numbers = sorted(set(seeds))
+    runs = "" if not numbers else " (one run each)" if numbers == [1] else f" ({span(numbers)} seeds)"
     answer = min(map(decide, found.values()), key=ORDER.index)
     return answer, f"{what}: {'; '.join(f'{name}: {x}' for name, x in told.items())}{runs}"
 
@@ -119,7 +123,7 @@ def gaps(runs: Runs, cost: Callable, decide: Callable, quantity: Callable, arms:
     """Gaps of an accuracy, each between two or four configurations: see accuracy_gap."""
     found = {_versus(*cells): accuracy_gap(quantity, *runs.arms(*cells)) for cells in arms}
     what = quantity.__name__.replace("_", " ")
-    return judged(decide, what, found, min(gap.seeds for gap in found.values()))
+    return judged(decide, what, found, [gap.seeds for gap in found.values()])
 
 
 def no_gain(runs: Runs, cost: Callable):
@@ -130,7 +134,7 @@ def no_gain(runs: Runs, cost: Callable):
             share = {1: min(1, each), K: min(1, each) / each}
             until = lambda run, share=share: mean_accuracy(run, run.cell.epochs * share[run.cell.K])  # noqa: E731
             found[_versus((32, K), (32, 1))] = accuracy_gap(until, *runs.arms((32, K), (32, 1)))
-    seeds = min(gap.seeds for gap in found.values())
+    seeds = [gap.seeds for gap in found.values()]
     return judged(lambda gap: NOT[above(gap)], "mean accuracy over the same time", found, seeds)
 
 
@@ -141,7 +145,7 @@ def ratios(runs: Runs, cost: Callable, decide: Callable, what: str, ratio: Calla
         if (longer := cost(*first)) and (shorter := cost(*other)):
             found[_versus(first, other)] = [longer / shorter * ratio(*pair) for pair in zip(*runs.arms(first, other))]
     means = {name: statistics.fmean(values) for name, values in found.items()}
-    return judged(decide, what, means, min(map(len, found.values())))
+    return judged(decide, what, means, map(len, found.values()))
 
 
 def costs(runs: Runs, cost: Callable, decide: Callable, cells: list[tuple], share: bool = False):
@@ -157,9 +161,10 @@ def quoted_best(runs: Runs, cost: Callable, K: int, accuracy: float, epoch: int)
     near = True if gap.low <= 0 <= gap.high else False if degrees else None
     spans = [compare.epochs_near_best(run) for run in mine]
     answers = {min([near, epoch in span], key=ORDER.index) for span in spans}
-    _, measured = judged(bool, "best accuracy less the paper's", {_name(32, K): gap}, len(mine))
-    measured += f"; within one standard error of it: epochs {', '.join(f'{s[0]} to {s[-1]}' for s in spans)}"
-    measured += "" if degrees else "; the spread over seeds is not recorded yet"
+    _, measured = judged(bool, "best accuracy less the paper's", {_name(32, K): gap}, [len(mine)])
+    of = [f"{s[0]} to {s[-1]}" + f" (seed {run.cell.seed})" * (len(mine) > 1) for s, run in zip(spans, mine)]
+    measured += f"; within one standard error of it: epochs {', '.join(of)}; the spread over seeds "
+    measured += f"has {degrees} degrees of freedom" if degrees else "is not recorded yet"
     return answers.pop() if len(answers) == 1 else None, measured
 
 
@@ -167,7 +172,7 @@ def final_sixty(runs: Runs, cost: Callable):
     """Final accuracies, but those of m = 32 with K = 1 and 5."""
     arms = {cell: runs.of(*cell, lost=False) for cell in ((32, 2), *((m, K) for m in (256, 512) for K in (1, 2, 5)))}
     found = {_name(*cell): statistics.fmean(map(compare.final_accuracy, arm)) for cell, arm in arms.items()}
-    return judged(band(0.65, 0.68, 0.55, 0.52), "final accuracy", found, min(map(len, arms.values())))
+    return judged(band(0.65, 0.68, 0.55, 0.52), "final accuracy", found, map(len, arms.values()))
 
 
 def reaching(run, one) -> float:

@@ -1,6 +1,7 @@
 """Figures 1-5 of the paper, drawn from records, and what pages say of their runs. Imports no torch."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 from matplotlib.figure import Figure
@@ -21,15 +22,11 @@ from persist.evidence.curves import (
     span,
     style,
 )
-from persist.evidence.kinds import kind_of
 from persist.evidence.readings import PAPER_BEST, PAPER_EPOCH
-from persist.evidence.select import best, grid_records, mean_curve, select, timed
+from persist.evidence.select import FIGURES, best, figure_names, grid_records, mean_curve, select, timed
 from persist.evidence.tables import markdown, summary, wrapped
-from persist.grids import Grid
 from persist.record import Record
 
-# Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
-FIGURES = {1: (32, "constant"), 2: (256, "constant"), 3: (512, "constant"), 4: (32, "kmu"), 5: (512, "kmu")}
 # Seconds of an epoch at m = 32, constant rate, by K. K = 2, which the text does not quote: what both models allow.
 SECONDS = {K: (seconds,) for K, seconds in PAPER_SECONDS.items()} | {2: (8.0, 10.25)}
 
@@ -63,20 +60,24 @@ def describe_outcome(number: int, records: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def other_figures(records: list[Record], grid: str = "") -> dict[str, Figure]:
-    """Figures like the paper's for every other m and policy that the records have, by a name for their files."""
-    others = sorted({(r.cell.m, r.cell.lr_policy) for r in records} - set(FIGURES.values()))
-    figures = {}
-    for m, policy in others:
-        recorded = {K: runs for K, runs in select(records, m, policy).items() if runs}
-        figures[f"m{m}" + ("" if policy == "constant" else f"-{policy}")] = _draw(_title(m, policy), recorded, grid)
+def other_figures(records: list[Record], beside: Sequence[Record] = (), grid: str = "") -> dict[str, Figure]:
+    """Figures like the paper's for every other m and policy of the records, by a name for their files. beside: drawn
+    with them, but no reason for a figure."""
+    runs, figures = [*records, *beside], {}
+    for name, (m, policy) in figure_names(record.cell for record in records).items():
+        if (m, policy) not in FIGURES.values():
+            sizes = {record.cell.K for record in runs if record.cell.m == m}
+            curves = {K: of_K for K, of_K in select(runs, m, policy).items() if K in sizes}
+            figures[name] = _draw(_title(m, policy), curves, grid)
     return figures
 
 
-def draw_all(records: list[Record], grid: str = "") -> dict[str, Figure]:
-    """Name of a file -> its figure: figure1, ..., figure5, and those of other_figures."""
-    figures = {f"figure{number}": draw_figure(number, records, grid) for number in FIGURES}
-    return figures | other_figures(records, grid)
+def draw_all(records: list[Record], beside: Sequence[Record] = (), grid: str = "") -> dict[str, Figure]:
+    """Name of a file -> its figure: those of figure1, ..., figure5 that the records belong to, and other_figures."""
+    names = figure_names(record.cell for record in records)
+    paper = {f"figure{number}": number for number, shown in FIGURES.items() if shown in names.values()}
+    figures = {name: draw_figure(number, [*records, *beside], grid) for name, number in paper.items()}
+    return figures | other_figures(records, beside, grid)
 
 
 def draw_record(record: Record) -> Figure:
@@ -88,8 +89,7 @@ def blocks(root) -> dict[str, str]:
     """Name -> Markdown: the pictures of the grid `paper` for docs/results.md, the first of README.md (of what the paper
     claims first: large minibatches); the table of `preview`, and what to expect of it."""
     records, preview = grid_records(root, "grids", "paper"), grid_records(root, "grids", "preview")
-    grid = Grid("paper", [record.cell for record in records])
-    names = kind_of(grid).pictures(grid) if records else []
+    names = figure_names(record.cell for record in records)
     shown = [f"![{name.replace('figure', 'Figure ')}](../figures/paper/{name}.png)" for name in names]
     first = "![Figure 3: m = 512](figures/paper/figure3.png)" if shown else "Its Figure 3, m = 512: not recorded yet."
     short = ["m", "K", "learning rate", "epochs", "best test accuracy", "at epoch", "final test accuracy"]

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from persist.evidence.select import figure_names
 from persist.grids import Grid
 
 
@@ -18,18 +19,13 @@ class Kind(NamedTuple):
     blocks: Callable[[str], dict[str, str]] = lambda root: {}
 
 
-def _figures(grid: Grid) -> list[str]:
-    other = any((cell.m, cell.lr_policy) == (256, "kmu") for cell in grid.cells)
-    return [*(f"figure{n}" for n in range(1, 6)), *(["m256-kmu"] if other else [])]
-
-
 def _blocks(module: str) -> Callable[[str], dict[str, str]]:
     """Those that a module of this package makes. Imported when they are asked for: an engine asks for none."""
     return lambda root: importlib.import_module(f"persist.evidence.{module}").blocks(root)
 
 
 KINDS = {
-    "figures": Kind("notebooks/figures.ipynb", _figures, blocks=_blocks("figures")),
+    "figures": Kind("notebooks/figures.ipynb", lambda grid: [*figure_names(grid.cells)], blocks=_blocks("figures")),
     "readings": Kind("notebooks/readings.ipynb", lambda grid: ["readings"], blocks=_blocks("readings")),
     "payoff-rates": Kind("notebooks/payoff.ipynb", lambda grid: ["payoff-rates"]),
     "payoff": Kind(

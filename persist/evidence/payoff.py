@@ -7,6 +7,7 @@ The plan, written before the runs, is docs/payoff.md; this is its arithmetic. Wh
 import dataclasses
 import itertools
 import math
+import numbers
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from scipy.special import bdtr, stdtrit  # the binomial distribution function; t
 
 from persist.cell import Cell
 from persist.evidence.curves import describe_data, describe_model, style
-from persist.grids import find_records, load_beside, load_grid
+from persist.grids import find_records, load_grid
 from persist.record import Record, write_atomically
 
 
@@ -64,12 +65,13 @@ class Evidence(NamedTuple):
 def load(root="results", grids="grids") -> Evidence:
     """The records in root/payoff-rates (else of results/) and root/payoff; root: runs or results."""
 
-    path = Path(grids) / "payoff-rates.yaml"
+    def recorded(cells, *folders):
+        return dict.fromkeys(cells) | {record.cell: record for record in find_records(cells, folders)}
+
+    root, path = Path(root), Path(grids) / "payoff-rates.yaml"
     cells = load_grid(path).cells if path.exists() else []
-    rates = dict.fromkeys(cells) | {record.cell: record for record in load_beside(cells, root, "payoff-rates")}
-    test = plan(rates)[1]
-    records = find_records(test, [Path(root) / "payoff"])
-    return Evidence(rates, dict.fromkeys(test) | {record.cell: record for record in records})
+    rates = recorded(cells, root / "payoff-rates", root.parent / "results" / "payoff-rates")
+    return Evidence(rates, recorded(plan(rates)[1], root / "payoff"))
 
 
 def of_arm(runs: Runs, m: int, arm: str, seed: int | None = None) -> Runs:
@@ -286,11 +288,12 @@ def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS, ab
     which this package is installed from (`pip install -e .[read]`). above: the target, so much above the lowest
     held-out loss of `fresh`: 0.10, 0.05 or 0.20.
 
-    Intervals are those of the ratio of gradients; the two times are taken as exact. Raises ValueError by name.
+    Returns a Payoff, which can be printed. Its intervals are those of the ratio of gradients; the two times are taken
+    as exact. Raises ValueError by name.
     """
-    if not 0 <= loading_seconds < math.inf:
+    if not (isinstance(loading_seconds, numbers.Real) and 0 <= loading_seconds < math.inf):
         raise ValueError(f"loading_seconds must be finite and >= 0, not {loading_seconds!r}")
-    if not 0 < step_seconds < math.inf:
+    if not (isinstance(step_seconds, numbers.Real) and 0 < step_seconds < math.inf):
         raise ValueError(f"step_seconds must be finite and > 0, not {step_seconds!r}")
     if type(m) is not int or m < 1:
         raise ValueError(f"m must be an int >= 1, not {m!r}")

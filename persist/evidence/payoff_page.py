@@ -102,31 +102,31 @@ def short(evidence: Evidence) -> tuple[str, str]:
     goals = {m: targets(evidence.rates, m) for m in SIZES if ratio(evidence, m).complete}
     if not goals:
         return f"{NOT_YET.capitalize()}.", ""
-    in_memory = {}
+    in_memory, least = {}, {}
     for m in SIZES:
-        to = f" (to a test loss of {goals[m][0]:.2f})" if m in goals else ""
-        in_memory.setdefault(MEANS[ratio(evidence, m).verdict] if to else NOT_YET, []).append(f"m = {m}{to}")
+        in_memory.setdefault(MEANS[ratio(evidence, m).verdict] if m in goals else NOT_YET, []).append(f"m = {m}")
+        least[m] = statistics.fmean([lowest(run) for run in ended(of_arm(evidence.test, m, "fresh"))] or [math.nan])
 
     def behind_a_loader(m):
         runs, said, missed = ended(of_arm(evidence.test, m, "reuse")), [], []
         for target in (LOOSE, 0):
             goal = goals[m][target]
             if any(gradients_to(run, goal) < math.inf for run in runs):
-                said.append(f"to {goal:.2f} it is {when(ratio(evidence, m, target=target))}")
+                said.append(f"comes to {goal:.2f} {when(ratio(evidence, m, target=target))}")
             else:
                 missed.append(f"{goal:.2f}")
-        unreached = f"it does not come to {' or '.join(missed)} in as many gradients (a fifth of the examples)"
-        return f"at m = {m}, {', but '.join([*said, unreached] if missed else said)}"
+        if missed:
+            within = f"within the gradients of {runs[0].cell.epochs * K} epochs of K = 1"
+            said.append(f"{'not' if said else 'does not come'} to {' or '.join(missed)} {within}")
+        return f"At m = {m}, where K = 1 comes to a test loss of {least[m]:.2f}, K = {K} {', but '.join(said)}."
 
     memory = "; ".join(f"{means} at {' and '.join(of)}" for means, of in in_memory.items())
     ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
-    least = {m: statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh")))) for m in goals}
-    comes = " and ".join(f"{loss:.2f} at m = {m}" for m, loss in least.items())
     return (
         f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
-        f"of loading a minibatch: {'; '.join(map(behind_a_loader, goals))} ([how](docs/payoff.md)).",
-        f"gradients to these losses, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)} (n = "
-        f"{len(SEEDS)}, one network, CIFAR-10). K = 1 comes to {comes}. K = 2 was not tried",
+        f"of loading a minibatch ([how](docs/payoff.md)). {' '.join(map(behind_a_loader, goals))}",
+        f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)} (n = "
+        f"{len(SEEDS)}, one network, CIFAR-10). K = 2 was not tried",
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
 from persist.cell import Cell
@@ -9,14 +10,18 @@ from persist.grids import load_grid, load_grid_records
 from persist.record import COUNTERS, Record
 
 PAPER_K = (1, 2, 5)
+# Figure -> (m, learning-rate policy). The text does not say which m Figures 4 and 5 are for; m = 32 and 512 remain.
+FIGURES = {1: (32, "constant"), 2: (256, "constant"), 3: (512, "constant"), 4: (32, "kmu"), 5: (512, "kmu")}
 UNDISTURBED = 0.97  # share of its time that a thread with a core of its own was running, at least
 MEASURED = ("seconds", "train_loss", "test_loss", "test_accuracy")
 
 
 def grid_records(root, grids, name: str) -> list[Record]:
-    """What is recorded of a grid and of the one beside it, each run once; [] where there is no such grid."""
+    """What root has of a grid and of the one beside it, each run once; [] where there is no such grid."""
     path = Path(grids) / f"{name}.yaml"
-    records, beside = load_grid_records(load_grid(path), root, grids) if path.exists() else ([], [])
+    if not path.exists():
+        return []
+    records, beside = load_grid_records(load_grid(path), root, grids, recorded=root)
     return records + beside
 
 
@@ -31,8 +36,9 @@ def by_cell(records: list[Record]) -> list[list[Record]]:
 def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]]:
     """K -> the records of one figure, one per seed; an empty list for a K of the paper that has none.
 
-    K = 1 is the same for both policies. Where records differ in more than K and the seed, the setting with the most
-    values of K is drawn, of equals the one whose name sorts first.
+    K = 1 is the same for both policies. An unfinished run is left out where another seed has ended. Where records
+    differ in more than K and the seed, the setting with the most values of K is drawn, of equals the one whose name
+    sorts first.
     """
     settings = {}
     for record in sorted(records, key=lambda r: r.cell.name):
@@ -41,7 +47,16 @@ def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]
             setting = dataclasses.replace(cell, K=1, seed=0, lr_policy=policy)
             settings.setdefault(setting, {}).setdefault(cell.K, []).append(record)
     chosen = max(settings.values(), key=len, default={})
-    return {K: chosen.get(K, []) for K in sorted({*PAPER_K, *chosen})}
+    ended = {K: [run for run in runs if run.status != "unfinished"] for K, runs in chosen.items()}
+    return {K: ended.get(K) or chosen.get(K, []) for K in sorted({*PAPER_K, *chosen})}
+
+
+def figure_names(cells: Iterable[Cell]) -> dict[str, tuple[int, str]]:
+    """Name of a file -> m and policy: the paper's figures for which there are cells, then others like them."""
+    found = {(cell.m, cell.lr_policy) for cell in cells}
+    names = {f"figure{number}": shown for number, shown in FIGURES.items() if shown in found}
+    others = sorted(found - set(FIGURES.values()))
+    return names | {f"m{m}" + ("" if policy == "constant" else f"-{policy}"): (m, policy) for m, policy in others}
 
 
 def varying(records: list[Record]) -> list[str]:
@@ -61,11 +76,11 @@ def seconds(record: Record, entry: dict) -> float:
     return entry["cpu_seconds" if of_one_core(record) else "train_seconds"]
 
 
-def was_disturbed(record: Record) -> bool:
-    """Whether other work took its core away: CPU time against time by the clock, where its one thread waits for
-    nothing else."""
+def was_disturbed(record: Record) -> bool | None:
+    """Whether other work took its core away: CPU time against time by the clock. None where that says nothing: a thread
+    that waits for a GPU, for a loader, or for other threads of its own."""
     last = record.history[-1]
-    return of_one_core(record) and last["cpu_seconds"] < UNDISTURBED * last["train_seconds"]
+    return last["cpu_seconds"] < UNDISTURBED * last["train_seconds"] if of_one_core(record) else None
 
 
 def points(record: Record) -> list[dict]:

@@ -100,12 +100,12 @@ def ran(share, *, pipeline="resident", **environment):
 
 def test_a_run_whose_core_other_work_took_was_disturbed():
     assert select.was_disturbed(ran(select.UNDISTURBED - 0.001)) and select.was_disturbed(ran(0.5))
-    assert not select.was_disturbed(ran(select.UNDISTURBED + 0.001)) and not select.was_disturbed(ran(1.0))
+    assert [select.was_disturbed(ran(share)) for share in (select.UNDISTURBED + 0.001, 1.0)] == [False, False]
 
 
 @pytest.mark.parametrize("where", [{"cuda": "13.0"}, {"threads": 2}, {"pipeline": "loader"}])
 def test_a_thread_that_waits_for_others_says_nothing(where):
-    assert not select.was_disturbed(ran(0.5, **where))
+    assert select.was_disturbed(ran(0.5, **where)) is None
 
 
 def test_the_mean_curve_goes_as_far_as_all_runs_do():
@@ -140,12 +140,37 @@ def test_unfinished_diverged_and_missing_runs_are_told():
 
 def test_nothing_recorded_gives_empty_figures_that_say_so():
     assert "No run of this picture is recorded yet." in draw_figure(1, []).get_supxlabel()
-    assert set(draw_all([])) == {f"figure{n}" for n in range(1, 6)} and other_figures([]) == {}
+    assert draw_all([]) == other_figures([]) == {}
 
 
-def test_a_picture_that_the_paper_lacks_has_the_recorded_K_alone():
-    [legend] = other_figures([make_record(Cell(m=8, epochs=2))])["m8"].legends
-    assert [text.get_text().partition(":")[0] for text in legend.get_texts()] == ["K = 1"]
+def test_the_files_are_those_of_the_grids_own_cells(records):
+    """What lies beside is drawn with them, and makes no figure of its own."""
+    own = [make_record(Cell(m=32, K=5, epochs=4, seed=1)), make_record(Cell(m=8, epochs=4))]
+    figures = draw_all(own, records, "seeds, paper")
+    assert list(figures) == list(select.figure_names(record.cell for record in own)) == ["figure1", "m8"]
+    labels = [text.get_text() for text in figures["figure1"].legends[0].get_texts()]
+    assert labels[2].startswith("K = 5: best of the mean") and "not recorded" not in labels[1]
+    assert "Grid seeds, paper, commit" in figures["figure1"].get_supxlabel()
+    assert list(draw_all(records)) == [f"figure{n}" for n in range(1, 6)] + ["m256-kmu"]
+
+
+def test_a_picture_that_the_paper_lacks_names_the_K_of_its_m():
+    records = [make_record(Cell(m=8, epochs=2))]
+    records += [
+        make_record(Cell(m=256, K=K, lr_policy=policy, epochs=2)) for K, policy in ((2, "constant"), (5, "kmu"))
+    ]
+    labels = {
+        name: [text.get_text().partition(":")[0] + ": not" * ("not recorded" in text.get_text()) for text in texts]
+        for name, figure in other_figures(records).items()
+        for texts in [figure.legends[0].get_texts()]
+    }
+    assert labels == {"m8": ["K = 1"], "m256-kmu": ["K = 2: not", "K = 5"]}
+
+
+def test_an_unfinished_seed_is_left_out_where_another_has_ended():
+    ended, going = make_record(Cell(m=32, epochs=4)), make_record(Cell(m=32, epochs=4, seed=1), stopped_at=2)
+    assert select.select([ended, going], 32, "constant")[1] == [ended]
+    assert select.select([going], 32, "constant")[1] == [going]
 
 
 def test_the_caption_says_data_network_step_hardware_n_and_commit(records):

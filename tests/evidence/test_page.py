@@ -59,6 +59,8 @@ def test_the_pages_do_without_a_grid_that_is_not_there(folder):
 
 def test_the_records_of_a_grid_and_of_the_one_beside_are_read_together(folder):
     assert grid_records("results", "grids", "paper-seeds") == grid_records("results", "grids", "no-such-grid") == []
+    make_record(Cell(m=512)).save(folder / f"results/paper/{Cell(m=512).name}.json")
+    assert grid_records("runs", "grids", "paper-seeds") == [], "of a folder, its own records alone"
     unfinished = make_record(Cell(m=512, K=5), stopped_at=3)
     runs = {"paper": make_record(Cell(m=512)), "paper-seeds": make_record(Cell(m=8))}
     for name, record in {**runs, "paper/unfinished": unfinished}.items():
@@ -72,15 +74,19 @@ def test_the_records_of_a_grid_and_of_the_one_beside_are_read_together(folder):
 def test_how_much_is_recorded_and_the_hours(folder):
     (folder / "grids/paper.yaml").write_text("cells: [{m: 512, K: [1, 5], epochs: 100}]\n")
     (folder / "grids/later.yaml").write_text("cells: [{m: 512}]\n")
-    for run in (make_record(Cell(m=512)), make_record(Cell(m=512, K=5), stopped_at=20)):
+    disturbed = make_record(Cell(m=8))
+    disturbed.environment.update({"cuda": None, "threads": 1})
+    for entry in disturbed.history:
+        entry["cpu_seconds"] = entry["train_seconds"] / 2
+    for run in (make_record(Cell(m=512)), make_record(Cell(m=512, K=5), stopped_at=20), disturbed):
         for entry in run.history:  # an hour for 10 000 000 gradients
             entry["wall_seconds"] = entry["gradients"] * 3.6e-4
-        run.save(folder / f"results/paper/{run.cell.name}.json")
+        run.save(folder / f"results/{'paper' if run.cell.m == 512 else 'paper-seeds'}/{run.cell.name}.json")
     # 200 of 600 passes are done, at m = 512 alone
     assert answers.recorded("results").values.tolist() == [
-        ["`paper`", "1 of 2", "20 of 100 epochs", 0, "1.0", "3.0"],
-        ["`paper-seeds`", "0 of 3", "-", 0, "0.0", "-"],
-        ["`later`", "0 of 1", "-", 0, "0.0", "-"],
+        ["`paper`", "1 of 2", "20 of 100 epochs", "-", "1.0", "3.0"],
+        ["`paper-seeds`", "1 of 3", "-", "1 of 1", "0.5", "3.5"],
+        ["`later`", "0 of 1", "-", "-", "0.0", "-"],
     ]
 
 

@@ -6,7 +6,19 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "matplotlib", "papermill", "IPython", "sklearn", "pandas", "tqdm", "yaml")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "matplotlib",
+    "papermill",
+    "IPython",
+    "sklearn",
+    "pandas",
+    "tqdm",
+    "yaml",
+    "numpy",
+    "scipy",
+)
 
 
 def loaded_by(statement, without=()):
@@ -68,4 +80,10 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="nosuch"):
         _ = persist.nosuch
-    assert set(persist.__all__) <= set(dir(persist))
+    assert set(persist.__all__) <= set(dir(persist)) and len(set(dir(persist))) == len(dir(persist))
+
+
+def test_a_name_whose_library_is_missing_says_what_to_install():
+    said = "persist.load_grid needs yaml: pip install 'minibatch-persistency[read]'"
+    code = f"import persist\ntry: persist.load_grid\nexcept ImportError as error: assert str(error) == {said!r}, error"
+    assert loaded_by(code, without=["yaml"]) == set()

@@ -1,5 +1,7 @@
 """scaled_rates against the formulas of SGD and Adam in float64, with a schedule, clipping and accumulation."""
 
+import math
+
 import pytest
 import torch
 
@@ -113,3 +115,16 @@ def test_a_warm_up_goes_on_as_without_it():
         return seen
 
     assert rates(scale=True) == rates(scale=False)
+
+
+@pytest.mark.parametrize("k", [0, -1, None, "2", math.inf, math.nan])
+def test_another_k_is_refused_and_no_rate_has_changed(k):
+    optimizer = torch.optim.SGD(problem()[2])
+    with pytest.raises(ValueError, match="k must be a finite number above 0, not "), scaled_rates(optimizer, k):
+        pass
+    assert [group["lr"] for group in optimizer.param_groups] == list(RATES)
+
+
+def test_what_is_no_optimizer_is_refused():
+    with pytest.raises(ValueError, match="optimizer must have torch's param_groups, not be 5"), scaled_rates(5, 2):
+        pass

@@ -69,7 +69,7 @@ def test_train_has_the_fields_of_a_cell_with_their_defaults(capsys):
     for field in dataclasses.fields(Cell):
         assert f"--{field.name} " in text
         if field.default is not dataclasses.MISSING:
-            assert f"default: {field.default}" in text
+            assert f"default: {'not set' if field.default is None else field.default}" in text
 
 
 @given(cells)
@@ -297,9 +297,23 @@ def test_export_to_csv_has_a_row_for_each_evaluation(folder):
     assert exported("all.csv") == rows
 
 
+def test_a_run_of_several_grids_is_exported_as_that_of_the_papers_grid_once_it_has_ended(folder):
+    for name in ("paper", "some", "apart"):
+        (folder / f"grids/{name}.yaml").write_text("base: {dataset: digits}\ncells: [{m: 32, epochs: 3}]\n")
+    cell = Cell(m=32, dataset="digits", epochs=3)
+    save(make_record(cell, seconds=1), "results/some")
+    save(make_record(cell, stopped_at=1), "runs/paper/unfinished")
+    main(["export", "--csv", "all.csv"])
+    assert {row["status"] for row in exported("all.csv")} == {"finished"}
+    save(make_record(cell, seconds=7), "results/paper")
+    main(["export", "--csv", "all.csv"])
+    assert float(exported("all.csv")[0]["wall_seconds"]) == make_record(cell, seconds=7).history[0]["wall_seconds"]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        ("record some --from nowhere", "--from must be the folder in which grids were trained, not 'nowhere'"),
         ("export some", "export needs --csv FILE or --tensorboard FOLDER"),
         ("export some --csv x.csv", "nothing is recorded of some, neither in runs/ nor in results/"),
         (
