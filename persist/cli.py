@@ -98,8 +98,11 @@ def export(options: argparse.Namespace) -> None:
     if options.csv:
         import pandas as pd
 
-        named = [({"cell_name": run.cell.name, "status": run.status}, run) for run in records]
-        rows = [run.cell.as_dict() | entry | name for name, run in named for entry in run.history]
+        rows = [
+            run.cell.as_dict() | entry | {"cell_name": run.cell.name, "status": run.status}
+            for run in records
+            for entry in run.history
+        ]
         pd.DataFrame(rows).to_csv(options.csv, index=False)
         print(f"{options.csv}: {len(records)} runs, a row for each evaluation")
     if options.tensorboard:

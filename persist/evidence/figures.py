@@ -75,8 +75,8 @@ def other_figures(records: list[Record], beside: Sequence[Record] = (), grid: st
 def draw_all(records: list[Record], beside: Sequence[Record] = (), grid: str = "") -> dict[str, Figure]:
     """Name of a file -> its figure: those of figure1, ..., figure5 that the records belong to, and other_figures."""
     names = figure_names(record.cell for record in records)
-    paper = {f"figure{number}": number for number, shown in FIGURES.items() if shown in names.values()}
-    figures = {name: draw_figure(number, [*records, *beside], grid) for name, number in paper.items()}
+    runs, numbers = [*records, *beside], [number for number in FIGURES if f"figure{number}" in names]
+    figures = {f"figure{number}": draw_figure(number, runs, grid) for number in numbers}
     return figures | other_figures(records, beside, grid)
 
 

@@ -3,7 +3,6 @@
 What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by the block of that name.
 """
 
-import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from persist.evidence.claims import judge_all, verdict_table
 from persist.evidence.kinds import KINDS
 from persist.evidence.select import grid_records
 from persist.evidence.tables import markdown, wrapped
+from persist.grids import find_records, load_grid
 from persist.record import write_atomically
 
 MARK = re.compile(r"(<!-- (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -49,8 +49,10 @@ def _recorded(root) -> dict[str, str]:
     runs = ", ".join(
         f"{row['grid']} {row['runs']} ({row['hours in all, about']} h)".replace(" (- h)", "") for row in rows
     )
-    runs_of = [grid_records(root, "grids", row["grid"].strip("`")) for row in rows]
-    processors = sorted({record.environment["cpu"] for record in itertools.chain(*runs_of)})
+    grids = [load_grid(Path("grids") / f"{row['grid'].strip('`')}.yaml") for row in rows]
+    processors = sorted(
+        {run.environment["cpu"] for grid in grids for run in find_records(grid.cells, [Path(root) / grid.name])}
+    )
     short = wrapped(
         f"Verdicts so far: {judged} Runs so far (in brackets about the hours of the whole grid on one core): {runs}. "
         f"Trained on: {'; '.join(processors) or 'nothing yet'}."

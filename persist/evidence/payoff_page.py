@@ -102,10 +102,9 @@ def short(evidence: Evidence) -> tuple[str, str]:
     goals = {m: targets(evidence.rates, m) for m in SIZES if ratio(evidence, m).complete}
     if not goals:
         return f"{NOT_YET.capitalize()}.", ""
-    in_memory, least = {}, {}
+    in_memory = {}
     for m in SIZES:
         in_memory.setdefault(MEANS[ratio(evidence, m).verdict] if m in goals else NOT_YET, []).append(f"m = {m}")
-        least[m] = statistics.fmean([lowest(run) for run in ended(of_arm(evidence.test, m, "fresh"))] or [math.nan])
 
     def behind_a_loader(m):
         runs, said, missed = ended(of_arm(evidence.test, m, "reuse")), [], []
@@ -118,7 +117,8 @@ def short(evidence: Evidence) -> tuple[str, str]:
         if missed:
             within = f"within the gradients of {runs[0].cell.epochs * K} epochs of K = 1"
             said.append(f"{'not' if said else 'does not come'} to {' or '.join(missed)} {within}")
-        return f"At m = {m}, where K = 1 comes to a test loss of {least[m]:.2f}, K = {K} {', but '.join(said)}."
+        least = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
+        return f"At m = {m}, where K = 1 comes to a test loss of {least:.2f}, K = {K} {', but '.join(said)}."
 
     memory = "; ".join(f"{means} at {' and '.join(of)}" for means, of in in_memory.items())
     ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
