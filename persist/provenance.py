@@ -77,11 +77,21 @@ def _version(name):
 @functools.cache
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        described = Path("/proc/cpuinfo").read_text()
     except OSError:
-        lines = []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+        described = ""
+    return processor(described) or platform.processor() or platform.machine()
+
+
+def processor(described: str) -> str:
+    """The name of the first processor in a text like /proc/cpuinfo, "" where it has none; with family and model where
+    they are told, because in virtual machines processors of different speed go by one name."""
+    first = described.strip().partition("\n\n")[0]
+    facts = {name.strip(): fact.strip() for name, _, fact in (line.partition(":") for line in first.splitlines())}
+    name = facts.get("model name", "")
+    if name and facts.keys() >= {"cpu family", "model"}:
+        name += f" (family {facts['cpu family']}, model {facts['model']})"
+    return name
 
 
 def _git(*arguments):

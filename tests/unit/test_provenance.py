@@ -45,6 +45,21 @@ def test_what_may_change_a_number_changes_the_digest(old, new):
     assert old in SOURCE and code_digest(SOURCE.replace(old, new)) != code_digest(SOURCE)
 
 
+def test_processors_that_go_by_one_name_are_told_apart():
+    described = "processor\t: {}\nvendor_id\t: X\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: X CPU: large\n\n"
+    assert provenance.processor(described.format(0, 17)) == "X CPU: large (family 25, model 17)"
+    assert (
+        provenance.processor(described.format(0, 17) + described.format(1, 1)) == "X CPU: large (family 25, model 17)"
+    )
+    assert provenance.processor(described.format(0, 1)) != provenance.processor(described.format(0, 17))
+
+
+def test_a_processor_without_family_or_name():
+    assert provenance.processor("processor : 0\nmodel name : ARM\n") == "ARM"
+    assert provenance.processor("processor : 0\nCPU part : 0xd0c\n") == provenance.processor("") == ""
+    assert provenance.environment(device=None, data_sha256="")["cpu"]
+
+
 def test_a_text_that_is_no_docstring_counts():
     assert code_digest('f("a")') != code_digest('f("b")')
 
