@@ -98,7 +98,7 @@ def answer(evidence: Evidence, m: int) -> str:
 
 
 def short(evidence: Evidence) -> tuple[str, str]:
-    """Should I use it? The answer, and its evidence."""
+    """Should I use it? The answer, in two sentences, and its evidence."""
     goals = {m: targets(evidence.rates, m) for m in SIZES if ratio(evidence, m).complete}
     if not goals:
         return f"{NOT_YET.capitalize()}.", ""
@@ -118,13 +118,13 @@ def short(evidence: Evidence) -> tuple[str, str]:
             within = f"within the gradients of {runs[0].cell.epochs * K} epochs of K = 1"
             said.append(f"{'not' if said else 'does not come'} to {' or '.join(missed)} {within}")
         least = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
-        return f"At m = {m}, where K = 1 comes to a test loss of {least:.2f}, K = {K} {', but '.join(said)}."
+        return f"at m = {m}, where K = 1 comes to a test loss of {least:.2f}, K = {K} {', but '.join(said)}"
 
     memory = "; ".join(f"{means} at {' and '.join(of)}" for means, of in in_memory.items())
     ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
     return (
         f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
-        f"of loading a minibatch ([how](docs/payoff.md)). {' '.join(map(behind_a_loader, goals))}",
+        f"of loading a minibatch ([how](docs/payoff.md)): {'; '.join(map(behind_a_loader, goals))}.",
         f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)} (n = "
         f"{len(SEEDS)}, one network, CIFAR-10). K = 2 was not tried",
     )
