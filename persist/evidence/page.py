@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from persist.evidence import readings, speed
-from persist.evidence.answers import answers, behind_loaders, recorded
+from persist.evidence.answers import answers, behind_loaders, recorded, seeds
 from persist.evidence.claims import judge_all, verdict_table
 from persist.evidence.kinds import KINDS
 from persist.evidence.select import grid_records
@@ -64,6 +64,7 @@ def _recorded(root) -> dict[str, str]:
 BLOCKS: dict[str, Callable[[str], dict[str, str]]] = {
     **{name: kind.blocks for name, kind in KINDS.items()},
     "answers": lambda root: {"": answers(root)},
+    "seeds": lambda root: {"": markdown(seeds(root))},
     "recorded": _recorded,
     "verdicts": lambda root: {"": verdicts(root)},
     "speed": lambda root: speed.blocks(speed.load()),

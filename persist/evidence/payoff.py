@@ -307,11 +307,12 @@ def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS, ab
     sizes = [size for size in SIZES if ratio(evidence, size, target=target).complete]
     if not sizes:
         return Payoff({}, f"Whether reuse pays is {NOT_YET}.")
-    size = min(sizes, key=lambda n: (abs(math.log(n / m)), n))
+    size, *others = sorted(sizes, key=lambda n: (max(n / m, m / n), n))
     ratios = {arm: ratio(evidence, size, arm, target=target) for arm in ARMS if arm != "fresh"}
     seconds = {arm: r.times(time_factor(arm, loading_seconds, step_seconds)) for arm, r in ratios.items() if r.complete}
     c = step_seconds / loading_seconds if loading_seconds else math.inf
-    yours = "" if size == m else f" (of the measured ones the nearest to your {m})"
+    equal = "".join(f"; {n} is as near" for n in others if n / m == m / size)
+    yours = "" if size == m else f" (of the measured ones the nearest to your {m}{equal})"
     cell, goal = next(iter(of_arm(evidence.test, size, "fresh"))), targets(evidence.rates, size)[target]
     to = (
         f"To a loss of {goal:.3f} (L* + {above:.2f}; L*: the best of fresh on held-out images), each arm at the rate "

@@ -71,12 +71,12 @@ def when(ratio: Ratio) -> str:
     return " and ".join(shown) or "at no C/L known to be sooner or later"
 
 
-def verdicts(evidence: Evidence, m: int, names: list[str]) -> str:
-    """The plan's word for reuse against `fresh`; where it turns with the target, the word for each target."""
+def verdicts(evidence: Evidence, m: int, names: list[str]) -> dict[str, str]:
+    """The plan's words for reuse against `fresh`, the primary target's first -> the targets that have it."""
     words = {}
     for target, name in enumerate(names):
         words.setdefault(ratio(evidence, m, target=target).verdict, []).append(name)
-    return "; ".join(f"{word} to {' and '.join(of)}" for word, of in words.items()) if len(words) > 1 else [*words][0]
+    return {word: " and ".join(of) for word, of in words.items()}
 
 
 def answer(evidence: Evidence, m: int) -> str:
@@ -85,7 +85,9 @@ def answer(evidence: Evidence, m: int) -> str:
     if not reuse.complete:
         return f"**m = {m}:** {NOT_YET}."
     names = [f"L\\* + {above:.2f}" for above in ABOVE]
-    lines = [f"**m = {m}, `reuse` against `fresh`: {verdicts(evidence, m, names)}.**\n"]
+    words = verdicts(evidence, m, names)
+    word = "; ".join(f"{word} to {of}" for word, of in words.items()) if len(words) > 1 else [*words][0]
+    lines = [f"**m = {m}, `reuse` against `fresh`: {word}.**\n"]
     for target in (0, LOOSE):
         r = ratio(evidence, m, target=target)
         loaded = f" and {r.times(1 / K)} times the examples" if r.high < math.inf else ""
@@ -104,7 +106,9 @@ def short(evidence: Evidence) -> tuple[str, str]:
         return f"{NOT_YET.capitalize()}.", ""
     in_memory = {}
     for m in SIZES:
-        in_memory.setdefault(MEANS[ratio(evidence, m).verdict] if m in goals else NOT_YET, []).append(f"m = {m}")
+        (word, to), *others = verdicts(evidence, m, [f"{goal:.2f}" for goal in goals.get(m, ABOVE)]).items()
+        turns = f" to a loss of {to} ({'; '.join(f'{word} to {of}' for word, of in others)})" if others else ""
+        in_memory.setdefault(MEANS[word] if m in goals else NOT_YET, []).append(f"m = {m}{turns}")
 
     def behind_a_loader(m):
         runs, said, missed = ended(of_arm(evidence.test, m, "reuse")), [], []
@@ -120,11 +124,12 @@ def short(evidence: Evidence) -> tuple[str, str]:
         least = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
         return f"at m = {m}, where K = 1 comes to a test loss of {least:.2f}, K = {K} {', but '.join(said)}"
 
-    memory = "; ".join(f"{means} at {' and '.join(of)}" for means, of in in_memory.items())
+    memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
     ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
     return (
-        f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
-        f"of loading a minibatch ([how](docs/payoff.md)): {'; '.join(map(behind_a_loader, goals))}.",
+        f"With the data in memory: {memory}. Behind a loader it depends, by a model that was checked with one seed "
+        "([how](docs/payoff.md)), on C/L, the time of a training step over that of loading a minibatch: "
+        f"{'; '.join(map(behind_a_loader, goals))}.",
         f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)} (n = "
         f"{len(SEEDS)}, one network, CIFAR-10). K = 2 was not tried",
     )

@@ -241,7 +241,15 @@ def winograd_flops(cell: Cell) -> float:
 def blocks(root) -> dict[str, str]:
     """Name -> Markdown: what docs/reading.md says of the records."""
     records = grid_records(root, "grids", "readings")
-    return {"table": markdown(readings_table(records)), "choice": describe_choice(records)}
+    found = {"table": markdown(readings_table(records)), "choice": describe_choice(records)}
+    return found | {"seeds": describe_seeds(grid_records(root, "grids", "paper-seeds"))}
+
+
+def describe_seeds(records: list[Record]) -> str:
+    """How far other seeds of the reading that these records have lie from the paper."""
+    others = [run for run in records if (run.cell.m, run.cell.K) == (32, 1) and run.cell.seed and finished(run)]
+    found = ", ".join(f"{distance(run):.1f} (seed {run.cell.seed})" for run in others) or "not recorded yet"
+    return f"Distance of other seeds of the chosen reading, by the same formula: {found}."
 
 
 def draw_readings(records: list[Record], grid: str = "readings") -> Figure:

@@ -95,7 +95,12 @@ def test_every_time_is_found_again_whichever_model_holds(world):
     other = {"max": "sum", "sum": "max"}[world]
     assert errors(table)[world].abs().max() < 1e-9
     assert errors(table)[other].abs().mean() > 0.1
-    assert f"The {world} model is closer." in loading.describe(runs(records(world)))
+    # C/L is 1/6, 1/2 and 5/2; K = 2 of the first gives L
+    left = loading.tested(table)
+    assert [*zip(left["width"], left["K"])] == [(0.01, 5), (0.25, 2), (0.25, 5)]
+    far = {world: "0.0%", other: f"{errors(left)[other].abs().mean():.1%}"}
+    text = loading.describe(runs(records(world)))
+    assert text.endswith(f"Over the 3 with C/L below 1, without the one that gives L: {far['max']} and {far['sum']}.")
 
 
 def test_a_smaller_m_with_the_loaders_own_time_for_it():

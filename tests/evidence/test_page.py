@@ -104,10 +104,10 @@ def row_of(question) -> str:
     return " ".join(row.split())
 
 
-def record(K, accuracy, m=512, **environment):
-    made = make_record(Cell(m=m, K=K), accuracy=lambda e: accuracy)
+def record(K, accuracy, m=512, grid="paper", seed=0, **environment):
+    made = make_record(Cell(m=m, K=K, seed=seed), accuracy=lambda e: accuracy)
     made.environment.update(environment)
-    made.save(f"results/paper/{made.cell.name}.json")
+    made.save(f"results/{grid}/{made.cell.name}.json")
 
 
 @pytest.mark.parametrize(
@@ -150,12 +150,34 @@ def test_the_time_behind_a_loader_is_told_from_the_smallest_to_the_largest_netwo
     )
 
 
-@pytest.mark.parametrize("large, word", [(0.5, "Yes: "), (0.4, "No: "), (0.481, "Undecided: ")])
-def test_whether_large_minibatches_compete(folder, large, word):
-    (folder / "grids/paper.yaml").write_text("cells: [{m: [32, 512], K: [1, 5]}]\n")
-    for m, K, accuracy in ((32, 1, 0.5), (32, 5, 0.5), (512, 1, 0.1), (512, 5, large)):
+@pytest.mark.parametrize(
+    "large, eight, word",
+    [
+        (0.5, 0.5, "Yes: "),
+        (0.4, 0.5, "No: "),
+        (0.481, 0.5, "Undecided: "),
+        (0.5, 0.6, "No: "),
+        (0.5, None, "Undecided: "),
+    ],
+)
+def test_whether_large_minibatches_compete(folder, large, eight, word):
+    """With both small ones, and both large ones do: the worst of the four comparisons decides."""
+    (folder / "grids/paper.yaml").write_text("cells: [{m: [32, 256, 512], K: [1, 5]}]\n")
+    for m, K, accuracy in ((32, 1, 0.5), (256, 5, 0.5), (512, 5, large)):
         record(K, accuracy, m)
-    assert f"?** {word}" in row_of("competitive")
+    if eight:
+        record(1, eight, 8, "paper-seeds")
+    row = row_of("competitive")
+    assert f"?** {word}" in row
+    assert (f"m = 512: {large - eight:+.4f} ± " if eight else "from m = 8 not recorded yet") in row
+
+
+def test_what_another_seed_changes(folder):
+    (folder / "grids/paper.yaml").write_text("cells: [{m: [32, 512], seed: [0, 1]}]\n")
+    for m, seed, accuracy in ((512, 0, 0.3), (512, 1, 0.4), (32, 0, 0.5)):
+        record(1, accuracy, m, seed=seed)
+    rows = page.BLOCKS["seeds"]("results")[""].splitlines()
+    assert len(rows) == 3 and rows[2] == "| 512 | 1 | 0, 1 | 0.2990, 0.3985 | 0.3000, 0.4000 |"
 
 
 def test_an_unfinished_run_answers_nothing(folder):

@@ -5,7 +5,7 @@ from helpers import make_record
 
 from persist import Cell
 from persist.evidence import readings
-from persist.evidence.readings import choose, describe_choice, distance, in_the_race, tied
+from persist.evidence.readings import choose, describe_choice, describe_seeds, distance, in_the_race, tied
 
 A = {"reduction": "mean", "scaling": "channel"}
 B = {"reduction": "sum", "scaling": "unit"}
@@ -38,6 +38,13 @@ def test_the_distance_by_hand():
     assert distance(run(A, best=0.6364 - 0.0068)) == pytest.approx(1)
     assert distance(run(A, end=0.63)) == pytest.approx(1.5)
     assert distance(run(A, best=0.6364 + 2 * 0.0068, end=0.56)) == pytest.approx(4)
+
+
+def test_the_distance_of_other_seeds():
+    """0.65: two units beyond 0.6364; the last ten epochs at 0.60 + 0.05: 2.5 units."""
+    seeds = [make_record(Cell(m=32, seed=seed), accuracy=lambda e: 0.65) for seed in (0, 1)]
+    assert describe_seeds(seeds) == "Distance of other seeds of the chosen reading, by the same formula: 4.5 (seed 1)."
+    assert describe_seeds(seeds[:1]).endswith("not recorded yet.")
 
 
 @pytest.mark.parametrize(
