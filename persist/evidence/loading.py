@@ -132,11 +132,16 @@ def errors(table: pd.DataFrame) -> pd.DataFrame:
     return table[list(MODELS)].div(table[RATIO], axis=0) - 1
 
 
-def tested(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of compare() that test a model most: C/L below 1, for above it the time is nearly the CPU time, which
-    gives C; without K = 2 of the narrowest network, which gives L."""
+def tested(table: pd.DataFrame) -> str:
+    """Each model's mean error by m, in words, over the rows of compare() that test it most: C/L below 1, for above it
+    the time is nearly the CPU time, which gives C; without K = 2 of the narrowest network, which gives L."""
     gave_L = (table["m"] == table["m"].max()) & (table["width"] == table["width"].min()) & (table["K"] == 2)
-    return table[(table["C/L"] < 1) & ~gave_L]
+    left = table[(table["C/L"] < 1) & ~gave_L]
+    words = [
+        f"m = {m}: {', '.join(f'{off[model].mean():.1%} by the {model} model' for model in MODELS)}"
+        for m, off in errors(left).abs().groupby(left["m"], sort=False)
+    ]
+    return "; ".join(words) or "nothing measured"
 
 
 def ratios(records: list[Record], others: pd.DataFrame) -> dict[tuple[float, int], float]:
@@ -153,11 +158,9 @@ def describe(runs: pd.DataFrame) -> str:
     (E, _, _, n), table = measure(runs), compare(runs)
     off = errors(table)
     far = [f"{off[m].abs().mean():.1%} by `{law}` ({off[m].abs().max():.1%} at most)" for m, (_, law) in MODELS.items()]
-    few = errors(tested(table)).abs()
     return (
         f"An epoch of {n:,} images; the rest E = {E:.2f} s.\n\n{_markdown(table)}\n\nMean error over the {len(off)} "
-        f"ratios: {', '.join(far)}. Over the {len(few)} with C/L below 1, without the one that gives L: "
-        f"{' and '.join(f'{few[m].mean():.1%}' for m in MODELS)}."
+        f"ratios: {', '.join(far)}. Where C/L is below 1, without the ratio that gives L: {tested(table)}."
     )
 
 
@@ -181,17 +184,16 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def when(records: list[Record], others: pd.DataFrame) -> str:
     """When persistency saves time, and why not with data in memory: one paragraph. Raises NotMeasured."""
-    (_, L, H, _), off = measure(runs(records)), errors(tested(compare(runs(records)))).abs().mean()
+    _, L, H, _ = measure(runs(records))
     memory = runs(records, "resident").set_index("K").busy.sort_index()
     measured = sorted((c, ratio) for (c, K), ratio in ratios(records, others).items() if K == 5)
     (low, least), (high, most) = measured[0], measured[-1]
     costs = [f"{memory[k] / memory[1]:.2f} with K = {k}" for k in memory.index if k > 1 and 1 in memory]
     return (
         "Persistency saves time where loading is slower than training: training would wait for the next minibatch, and "
-        f"further uses of this one fill the wait. By the max model, off by {off['max']:.1%} on average where C/L is "
-        f"below 1 (the sum model by {off['sum']:.1%}), they cost no time as long as H + K·C stays below L, beyond that "
-        "their full time: here, "
-        f"K = 5 is free up to C/L = {(1 - H / L) / 5:.2f}. Measured, time(5)/time(1) is {least:.2f} at C/L = {low:.2f} "
+        "further uses of this one fill the wait. By the max model they cost no time as long as H + K·C stays below L, "
+        f"beyond that their full time: here, K = 5 is free up to C/L = {(1 - H / L) / 5:.2f} (mean error where C/L is "
+        f"below 1: {tested(compare(runs(records)))}). Measured, time(5)/time(1) is {least:.2f} at C/L = {low:.2f} "
         f"and {most:.2f} at C/L = {high:.2f}. With the data in memory there is almost no wait to fill: time(K)/time(1) "
         f"is {' and '.join(costs) or 'not recorded yet'} (m = 512, a quarter of the width; a minibatch is gathered "
         "once for all its uses)."

@@ -283,10 +283,10 @@ class Payoff(NamedTuple):
 
 def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS, above: float = ABOVE[0]) -> Payoff:
     """How long each arm takes to a target, relative to `fresh`, behind a loader that takes loading_seconds a minibatch
-    and works beside a training step of step_seconds. m: your minibatch size; the nearest one that was measured is
-    taken, and named. root: the folder with the records of payoff and payoff-rates, beside grids/: that of the checkout
-    which this package is installed from (`pip install -e .[read]`). above: the target, so much above the lowest
-    held-out loss of `fresh`: 0.10, 0.05 or 0.20.
+    and works beside a training step of step_seconds. m: your minibatch size; the nearest one that was measured (by
+    their ratio; of equally near ones the smaller) is taken, and named. root: the folder with the records of payoff and
+    payoff-rates, beside grids/: that of the checkout which this package is installed from (`pip install -e .[read]`).
+    above: the target, so much above the lowest held-out loss of `fresh`: 0.10, 0.05 or 0.20.
 
     Returns a Payoff, which can be printed. Its intervals are those of the ratio of gradients; the two times are taken
     as exact. Raises ValueError by name.

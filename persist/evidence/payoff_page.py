@@ -72,7 +72,7 @@ def when(ratio: Ratio) -> str:
 
 
 def verdicts(evidence: Evidence, m: int, names: list[str]) -> dict[str, str]:
-    """The plan's words for reuse against `fresh`, the primary target's first -> the targets that have it."""
+    """The plan's word for reuse against `fresh` -> the targets that have it, joined; the primary target's first."""
     words = {}
     for target, name in enumerate(names):
         words.setdefault(ratio(evidence, m, target=target).verdict, []).append(name)
@@ -86,8 +86,8 @@ def answer(evidence: Evidence, m: int) -> str:
         return f"**m = {m}:** {NOT_YET}."
     names = [f"L\\* + {above:.2f}" for above in ABOVE]
     words = verdicts(evidence, m, names)
-    word = "; ".join(f"{word} to {of}" for word, of in words.items()) if len(words) > 1 else [*words][0]
-    lines = [f"**m = {m}, `reuse` against `fresh`: {word}.**\n"]
+    said = "; ".join(f"{word} to {of}" for word, of in words.items()) if len(words) > 1 else [*words][0]
+    lines = [f"**m = {m}, `reuse` against `fresh`: {said}.**\n"]
     for target in (0, LOOSE):
         r = ratio(evidence, m, target=target)
         loaded = f" and {r.times(1 / K)} times the examples" if r.high < math.inf else ""
@@ -104,34 +104,34 @@ def short(evidence: Evidence) -> tuple[str, str]:
     goals = {m: targets(evidence.rates, m) for m in SIZES if ratio(evidence, m).complete}
     if not goals:
         return f"{NOT_YET.capitalize()}.", ""
-    in_memory = {}
+    in_memory, behind, lowest_of = {}, [], []
     for m in SIZES:
-        (word, to), *others = verdicts(evidence, m, [f"{goal:.2f}" for goal in goals.get(m, ABOVE)]).items()
-        turns = f" to a loss of {to} ({'; '.join(f'{word} to {of}' for word, of in others)})" if others else ""
-        in_memory.setdefault(MEANS[word] if m in goals else NOT_YET, []).append(f"m = {m}{turns}")
-
-    def behind_a_loader(m):
+        if m not in goals:
+            in_memory.setdefault(NOT_YET, []).append(f"m = {m}")
+            continue
+        (word, to), *others = verdicts(evidence, m, [f"{goal:.2f}" for goal in goals[m]]).items()
+        turns = f" to a loss of {to} ({'; '.join(f'{other} to {of}' for other, of in others)})" if others else ""
+        in_memory.setdefault(MEANS[word], []).append(f"m = {m}{turns}")
         runs, said, missed = ended(of_arm(evidence.test, m, "reuse")), [], []
         for target in (LOOSE, 0):
             goal = goals[m][target]
             if any(gradients_to(run, goal) < math.inf for run in runs):
-                said.append(f"comes to {goal:.2f} {when(ratio(evidence, m, target=target))}")
+                said.append(f"to a test loss of {goal:.2f} {when(ratio(evidence, m, target=target))}")
             else:
                 missed.append(f"{goal:.2f}")
         if missed:
-            within = f"within the gradients of {runs[0].cell.epochs * K} epochs of K = 1"
-            said.append(f"{'not' if said else 'does not come'} to {' or '.join(missed)} {within}")
+            said.append(f"not to {'' if said else 'a test loss of '}{' or '.join(missed)}")
+        behind.append(f"at m = {m} {', but '.join(said)}")
         least = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
-        return f"at m = {m}, where K = 1 comes to a test loss of {least:.2f}, K = {K} {', but '.join(said)}"
-
+        lowest_of.append(f"m = {m}: {least:.2f} in {runs[0].cell.epochs * K} epochs")
     memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
     ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
     return (
-        f"With the data in memory: {memory}. Behind a loader it depends, by a model that was checked with one seed "
-        "([how](docs/payoff.md)), on C/L, the time of a training step over that of loading a minibatch: "
-        f"{'; '.join(map(behind_a_loader, goals))}.",
-        f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)} (n = "
-        f"{len(SEEDS)}, one network, CIFAR-10). K = 2 was not tried",
+        f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
+        f"of loading a minibatch ([how](docs/payoff.md)): K = {K} comes {'; '.join(behind)}.",
+        f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)}; K = 1 "
+        f"comes to: {'; '.join(lowest_of)}, and K = {K} has as many gradients (n = {len(SEEDS)}, one network, "
+        "CIFAR-10). C/L by the model max(L, K·C). K = 2 was not tried",
     )
 
 

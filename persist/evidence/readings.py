@@ -88,14 +88,20 @@ def judged(records: list[Record]) -> list[tuple]:
     return [key for key, of in fields if of["stride"] == 4 and not of["nesterov"]]
 
 
-def tied(records: list[Record]) -> list[tuple]:
-    """Step 2 of the rule: the nearest reading and those within two units of it, the nearest first."""
+def distances(records: list[Record]) -> dict[tuple, float]:
+    """Step 2 of the rule: how far the readings lie among which it chooses."""
     far = {}
     for key in judged(records):
         run, large = run_of(records, key, 32), run_of(records, key, 512)
         trains = finished(run) and finished(large) and final_accuracy(large) >= LEARNS
         if trains and in_the_race(records, key) is not False:
             far[key] = distance(run)
+    return far
+
+
+def tied(records: list[Record]) -> list[tuple]:
+    """Step 2 of the rule: the nearest reading and those within two units of it, the nearest first."""
+    far = distances(records)
     return _nearest(sorted(far, key=far.get), far.get, TIED)
 
 
@@ -242,14 +248,20 @@ def blocks(root) -> dict[str, str]:
     """Name -> Markdown: what docs/reading.md says of the records."""
     records = grid_records(root, "grids", "readings")
     found = {"table": markdown(readings_table(records)), "choice": describe_choice(records)}
-    return found | {"seeds": describe_seeds(grid_records(root, "grids", "paper-seeds"))}
+    return found | {"seeds": describe_seeds(records, grid_records(root, "grids", "paper-seeds"))}
 
 
-def describe_seeds(records: list[Record]) -> str:
-    """How far other seeds of the reading that these records have lie from the paper."""
-    others = [run for run in records if (run.cell.m, run.cell.K) == (32, 1) and run.cell.seed and finished(run)]
-    found = ", ".join(f"{distance(run):.1f} (seed {run.cell.seed})" for run in others) or "not recorded yet"
-    return f"Distance of other seeds of the chosen reading, by the same formula: {found}."
+def describe_seeds(records: list[Record], seeds: list[Record]) -> str:
+    """What the rule would have made of each seed of the chosen reading; seeds: runs, those of the paper's grid too."""
+    far, said = distances(records), []
+    chosen = next(iter(choose(records)), None)
+    others = [away for key, away in far.items() if key != chosen]
+    of_chosen = [run for run in seeds if finished(run) and tuple(getattr(run.cell, name) for name in OPEN) == chosen]
+    for run in sorted((r for r in of_chosen if (r.cell.m, r.cell.K) == (32, 1)), key=lambda r: r.cell.seed):
+        limit = min([distance(run), *others]) + TIED
+        more = sum(away <= limit for away in others)
+        said.append(f"{distance(run):.1f} with seed {run.cell.seed}" + f" ({count(more, 'reading')} tied)" * bool(more))
+    return f"Distance of the chosen reading by the same formula: {', '.join(said) or 'not recorded yet'}."
 
 
 def draw_readings(records: list[Record], grid: str = "readings") -> Figure:

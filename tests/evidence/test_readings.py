@@ -40,11 +40,14 @@ def test_the_distance_by_hand():
     assert distance(run(A, best=0.6364 + 2 * 0.0068, end=0.56)) == pytest.approx(4)
 
 
-def test_the_distance_of_other_seeds():
-    """0.65: two units beyond 0.6364; the last ten epochs at 0.60 + 0.05: 2.5 units."""
-    seeds = [make_record(Cell(m=32, seed=seed), accuracy=lambda e: 0.65) for seed in (0, 1)]
-    assert describe_seeds(seeds) == "Distance of other seeds of the chosen reading, by the same formula: 4.5 (seed 1)."
-    assert describe_seeds(seeds[:1]).endswith("not recorded yet.")
+def test_what_the_rule_would_have_made_of_other_seeds():
+    """A lies at 0, B at 3. Seed 1 of A lies at 4.5: two units beyond the best, 2.5 beyond the end."""
+    records = [run(A), trains(A), run(B, end=0.66), trains(B)]
+    seeds = [make_record(Cell(m=32, seed=1, **A), accuracy=lambda e: 0.65), run(A)]
+    start = "Distance of the chosen reading by the same formula: "
+    assert describe_seeds(records, seeds) == f"{start}0.0 with seed 0, 4.5 with seed 1 (1 reading tied)."
+    others = [make_record(Cell(m=32, seed=2, **B)), make_record(Cell(m=32, seed=2, **A), stopped_at=99)]
+    assert describe_seeds(records, others) == f"{start}not recorded yet."
 
 
 @pytest.mark.parametrize(
