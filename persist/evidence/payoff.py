@@ -311,7 +311,7 @@ def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS, ab
     ratios = {arm: ratio(evidence, size, arm, target=target) for arm in ARMS if arm != "fresh"}
     seconds = {arm: r.times(time_factor(arm, loading_seconds, step_seconds)) for arm, r in ratios.items() if r.complete}
     c = step_seconds / loading_seconds if loading_seconds else math.inf
-    equal = "".join(f"; {n} is as near" for n in others if n / m == m / size)
+    equal = "".join(f"; {n} is as near" for n in others if n * size == m * m)
     yours = "" if size == m else f" (of the measured ones the nearest to your {m}{equal})"
     cell, goal = next(iter(of_arm(evidence.test, size, "fresh"))), targets(evidence.rates, size)[target]
     to = (
