@@ -81,7 +81,7 @@ def verdicts(evidence: Evidence, m: int, names: list[str]) -> dict[str, str]:
 
 def answer(evidence: Evidence, m: int) -> str:
     """For somebody who trains, at one m."""
-    reuse, spaced = (ratio(evidence, m, *contrast) for contrast in CONTRASTS[:2])
+    reuse, spaced, _, kmu = (ratio(evidence, m, *contrast) for contrast in CONTRASTS)
     if not reuse.complete:
         return f"**m = {m}:** {NOT_YET}."
     names = [f"L\\* + {above:.2f}" for above in ABOVE]
@@ -96,6 +96,12 @@ def answer(evidence: Evidence, m: int) -> str:
         )
     if spaced.complete:
         lines.append(f"- `spaced` takes {times(spaced)} the gradients of `fresh` to {names[0]}.")
+    lines.append(
+        f"- At the rates k\\*mu `reuse-kmu` takes {times(kmu)} the gradients of `fresh-kmu`: {kmu.verdict}. Of those "
+        f"of `fresh` (not a planned contrast) it takes {times(ratio(evidence, m, 'reuse-kmu'))}."
+        if kmu.complete
+        else f"- The rates k\\*mu: {kmu.verdict}."
+    )
     return "\n".join(lines)
 
 

@@ -317,9 +317,9 @@ def test_the_words(low, high, word):
     assert Ratio(1.0, low, high, 7, 0).verdict == "not recorded yet (7 of 8 seeds)"
 
 
-def evidence_of(reach, policies=("constant",)):
+def evidence_of(reach):
     """A test at m = 512: reach maps an arm to the gradients of each of its eight seeds; None: not recorded."""
-    rates = complete(policies)
+    rates = complete(("constant", "kmu"))
     runs = dict.fromkeys(module.plan(rates)[1])
     for arm, counts in reach.items():
         for cell, count in zip(of_arm(runs, 512, arm), counts):
@@ -462,6 +462,14 @@ def test_an_answer_that_turns_with_the_target_says_so():
     assert " times the gradients and 0." in answer and "`spaced` takes" not in answer  # which is not recorded
     primary, _, loose, _ = payoff_page.draw_chart(evidence).axes
     assert [ax.collections[0].get_datalim(ax.transData).y1 > 100 for ax in (primary, loose)] == [True, False]
+
+
+def test_the_answer_says_what_the_rates_kmu_do():
+    reach = {"fresh": [5e5] * 8, "reuse": [8e5] * 8, "fresh-kmu": [5e5] * 8, "reuse-kmu": [6e5] * 7}
+    assert "rates k\\*mu: not recorded yet (7 of 8 seeds)." in payoff_page.answer(evidence_of(reach), 512)
+    said = payoff_page.answer(evidence_of(reach | {"fresh-kmu": [4e5] * 8, "reuse-kmu": [6e5] * 8}), 512)
+    assert "takes 1.50 (1.50 to 1.50) times the gradients of `fresh-kmu`: costs gradients." in said
+    assert said.endswith("(not a planned contrast) it takes 1.20 (1.20 to 1.20) times.")
 
 
 def test_looser_targets_and_the_mean_of_three_evaluations():

@@ -1,10 +1,11 @@
 """The paper's run of m = 32, K = 1 once more, in plain PyTorch. Nothing here comes from `persist`, so that an error in
 the package cannot hide in both. Network and settings are those of the chosen reading (docs/reading.md).
 
-    python tests/independent/rerun.py DATA [EPOCHS] > tests/independent/rerun.json
+    python tests/independent/rerun.py DATA STATE [EPOCHS] > tests/independent/rerun.json
 
-DATA is the folder that holds cifar-10-batches-py. About 80 minutes on one core. On stdout the curve, a line an epoch:
-its number, training loss, test loss, test accuracy.
+DATA is the folder that holds cifar-10-batches-py. STATE is a file, written after each epoch, from which the same
+command goes on after a stop. One to two and a half hours on one core. On stdout the curve, a line an epoch: its number,
+training loss, test loss, test accuracy.
 
 Two things are done as the package does them, so that both start from the same weights and draw the same minibatches,
 and can be compared epoch by epoch: PyTorch's own initialisation after seed 0, in the order of the layers, and the
@@ -13,6 +14,7 @@ shuffle of each epoch, which is numpy's for the seed (0, epoch).
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,12 +46,19 @@ def read(folder: str, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def rerun(train, test, epochs: int, m: int = 32):
-    """Train for so many epochs; after each one yields its number, training loss, test loss and test accuracy."""
+def rerun(train, test, epochs: int, state: Path, m: int = 32):
+    """Train for so many epochs, or on from what the file `state` holds, which is written after each one. Yields of all
+    their numbers, training losses, test losses and test accuracies."""
     network = build_network()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.5)
     criterion = nn.CrossEntropyLoss()
-    for epoch in range(1, epochs + 1):
+    lines = []
+    if state.exists():
+        weights, momenta, lines = torch.load(state)
+        network.load_state_dict(weights)
+        optimizer.load_state_dict(momenta)
+    yield from lines
+    for epoch in range(len(lines) + 1, epochs + 1):
         order = torch.from_numpy(np.random.default_rng([0, epoch]).permutation(len(train[1])))
         total = 0.0
         for indices in order.split(m):
@@ -61,11 +70,14 @@ def rerun(train, test, epochs: int, m: int = 32):
         with torch.no_grad():
             outputs = torch.cat([network(images) for images in test[0].split(1000)])
         accuracy = (outputs.argmax(1) == test[1]).double().mean().item()
-        yield [epoch, total / len(order), criterion(outputs.double(), test[1]).item(), accuracy]
+        lines.append([epoch, total / len(order), criterion(outputs.double(), test[1]).item(), accuracy])
+        torch.save((network.state_dict(), optimizer.state_dict(), lines), written := state.with_suffix(".new"))
+        written.rename(state)  # whole or not at all
+        yield lines[-1]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, epochs = sys.argv[1], int((sys.argv[2:] or ["100"])[0])
-    for line in rerun(read(folder, True), read(folder, False), epochs):
+    folder, state, epochs = sys.argv[1], Path(sys.argv[2]), int((sys.argv[3:] or ["100"])[0])
+    for line in rerun(read(folder, True), read(folder, False), epochs, state):
         print(json.dumps(line), flush=True)

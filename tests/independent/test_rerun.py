@@ -15,15 +15,17 @@ from persist.evidence.compare import best_accuracy
 CURVE = Path(__file__).with_name("rerun.json")
 
 
-def test_a_few_minibatches_of_it_are_those_of_the_package(cifar10_root):
-    """Two epochs of 320 images. To rounding: the two compute the same sums in another order."""
+def test_a_few_minibatches_of_it_are_those_of_the_package(cifar10_root, tmp_path):
+    """Two epochs of 320 images, the rerun stopped between them. To rounding: the same sums, in another order."""
     cell = Cell(m=32, train_size=320, test_size=1000, epochs=2)
     record = train(cell, data_root=cifar10_root, device="cpu")
     images, labels = read(str(cifar10_root), True)
     chosen = torch.from_numpy(np.random.default_rng(180607353).permutation(len(labels))[:320])
     other = torch.from_numpy(np.random.default_rng(180607354).permutation(10_000)[:1000])
     test_images, test_labels = read(str(cifar10_root), False)
-    lines = rerun((images[chosen], labels[chosen]), (test_images[other], test_labels[other]), epochs=2)
+    examples = (images[chosen], labels[chosen]), (test_images[other], test_labels[other])
+    for epochs in (1, 2):
+        lines = [*rerun(*examples, epochs, tmp_path / "state.pt")]
     for entry, (epoch, train_loss, test_loss, accuracy) in zip(record.history, lines, strict=True):
         assert entry["epoch"] == epoch
         assert entry["train_loss"] == pytest.approx(train_loss, rel=1e-5)
