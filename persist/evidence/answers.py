@@ -9,6 +9,7 @@ from persist.evidence import loading, payoff_page, readings
 from persist.evidence.claims import Decided, Runs, above, judge_all
 from persist.evidence.compare import accuracy_gap, best_accuracy, mean_accuracy
 from persist.evidence.curves import count
+from persist.evidence.payoff import ARMS, SEEDS, SIZES
 from persist.evidence.select import by_cell, grid_records, select, was_disturbed
 from persist.evidence.tables import wrapped
 from persist.grids import find_records, load_grid
@@ -41,9 +42,9 @@ def recorded(root, grids="grids") -> pd.DataFrame:
             if alike:
                 each = sum(e["wall_seconds"] for e in alike) / sum(e["gradients"] for e in alike)
                 all_hours += (last["wall_seconds"] + left * each) / 3600
-        # the runs at k*mu come into this grid once their rates are known
-        constant = grid.name == "payoff" and all(cell.lr_policy == "constant" for cell in grid.cells)
-        more = " at constant rates" if constant else ""
+        # runs come into this grid once their rates are chosen
+        partial = grid.name == "payoff" and len(grid.cells) < len(SIZES) * len(ARMS) * len(SEEDS)
+        more = " whose rates are chosen" if partial else ""
         rows.append({
             "grid": f"`{grid.name}`", "runs": f"{len(ended)} of {len(grid.cells)}{more}",
             "unfinished": ", ".join(going) or "-",

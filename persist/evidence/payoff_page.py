@@ -132,11 +132,14 @@ def short(evidence: Evidence) -> tuple[str, str]:
         lowest_of.append(f"m = {m}: {least:.2f} in {runs[0].cell.epochs * K} epochs")
     memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
     ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
+    cycles = {m: ratio(evidence, m, *CONTRASTS[3]) for m in goals}
+    kmu = "; ".join(f"m = {m}: to {goals[m][0]:.2f}: {of}" for m, of in cycles.items() if of.complete)
     return (
         f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
         f"of loading a minibatch ([how](docs/payoff.md)): K = {K} comes {'; '.join(behind)}.",
-        f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)}; K = 1 "
-        f"comes to: {'; '.join(lowest_of)}, and K = {K} has as many gradients (n = {len(SEEDS)}, one network, "
+        f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)}; "
+        + f"both at the rates kµ: {kmu}; " * bool(kmu)
+        + f"K = 1 comes to: {'; '.join(lowest_of)}, and K = {K} has as many gradients (n = {len(SEEDS)}, one network, "
         "CIFAR-10). C/L by the model max(L, K·C). K = 2 was not tried",
     )
 

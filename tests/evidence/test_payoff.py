@@ -467,7 +467,10 @@ def test_an_answer_that_turns_with_the_target_says_so():
 def test_the_answer_says_what_the_rates_kmu_do():
     reach = {"fresh": [5e5] * 8, "reuse": [8e5] * 8, "fresh-kmu": [5e5] * 8, "reuse-kmu": [6e5] * 7}
     assert "rates k\\*mu: not recorded yet (7 of 8 seeds)." in payoff_page.answer(evidence_of(reach), 512)
-    said = payoff_page.answer(evidence_of(reach | {"fresh-kmu": [4e5] * 8, "reuse-kmu": [6e5] * 8}), 512)
+    assert "kµ" not in payoff_page.short(evidence_of(reach))[1]
+    evidence = evidence_of(reach | {"fresh-kmu": [4e5] * 8, "reuse-kmu": [6e5] * 8})
+    assert "both at the rates kµ: m = 512: to 1.00: 1.50 (1.50 to 1.50); K = 1" in payoff_page.short(evidence)[1]
+    said = payoff_page.answer(evidence, 512)
     assert "takes 1.50 (1.50 to 1.50) times the gradients of `fresh-kmu`: costs gradients." in said
     assert said.endswith("(not a planned contrast) it takes 1.20 (1.20 to 1.20) times.")
 
