@@ -33,6 +33,8 @@ def recorded(root, grids="grids") -> pd.DataFrame:
         going = [f"{r.history[-1]['epoch']} of {r.cell.epochs} epochs" for r in records if r.status == "unfinished"]
         ended = [run for run in records if run.status != "unfinished"]
         judged = [answer for answer in map(was_disturbed, ended) if answer is not None]
+        # the runs of this one come into its file once their rates are chosen
+        planned = len(SIZES) * len(ARMS) * len(SEEDS) if grid.name == "payoff" else len(grid.cells)
         hours, all_hours, done = 0.0, 0.0, {r.cell: r.history[-1] for r in records}
         for cell in grid.cells:
             last = done.get(cell, {"wall_seconds": 0, "gradients": 0})
@@ -42,14 +44,11 @@ def recorded(root, grids="grids") -> pd.DataFrame:
             if alike:
                 each = sum(e["wall_seconds"] for e in alike) / sum(e["gradients"] for e in alike)
                 all_hours += (last["wall_seconds"] + left * each) / 3600
-        # runs come into this grid once their rates are chosen
-        partial = grid.name == "payoff" and len(grid.cells) < len(SIZES) * len(ARMS) * len(SEEDS)
-        more = " whose rates are chosen" if partial else ""
         rows.append({
-            "grid": f"`{grid.name}`", "runs": f"{len(ended)} of {len(grid.cells)}{more}",
+            "grid": f"`{grid.name}`", "runs": f"{len(ended)} of {planned}",
             "unfinished": ", ".join(going) or "-",
             "disturbed": f"{sum(judged)} of {len(judged)}" if judged else "-", "hours so far": f"{hours:.1f}",
-            "hours in all, about": f"{all_hours:.1f}" if done else "-",
+            "hours in all, about": f"{all_hours * planned / len(grid.cells):.1f}" if done else "-",
         })  # fmt: skip
     return pd.DataFrame(rows)
 

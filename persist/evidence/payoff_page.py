@@ -71,12 +71,17 @@ def when(ratio: Ratio) -> str:
     return " and ".join(shown) or "at no C/L known to be sooner or later"
 
 
-def verdicts(evidence: Evidence, m: int, names: list[str]) -> dict[str, str]:
-    """The plan's word for reuse against `fresh` -> the targets that have it, joined; the primary target's first."""
+def verdicts(evidence: Evidence, m: int, names: list[str], contrast=CONTRASTS[0]) -> dict[str, str]:
+    """The plan's word for a contrast -> the targets that have it, joined; the primary target's first."""
     words = {}
     for target, name in enumerate(names):
-        words.setdefault(ratio(evidence, m, target=target).verdict, []).append(name)
+        words.setdefault(ratio(evidence, m, *contrast, target).verdict, []).append(name)
     return {word: " and ".join(of) for word, of in words.items()}
+
+
+def in_words(words: dict[str, str]) -> str:
+    """Verdicts with their targets, or the only one alone."""
+    return "; ".join(f"{word} to {of}" for word, of in words.items()) if len(words) > 1 else [*words][0]
 
 
 def answer(evidence: Evidence, m: int) -> str:
@@ -85,9 +90,7 @@ def answer(evidence: Evidence, m: int) -> str:
     if not reuse.complete:
         return f"**m = {m}:** {NOT_YET}."
     names = [f"L\\* + {above:.2f}" for above in ABOVE]
-    words = verdicts(evidence, m, names)
-    said = "; ".join(f"{word} to {of}" for word, of in words.items()) if len(words) > 1 else [*words][0]
-    lines = [f"**m = {m}, `reuse` against `fresh`: {said}.**\n"]
+    lines = [f"**m = {m}, `reuse` against `fresh`: {in_words(verdicts(evidence, m, names))}.**\n"]
     for target in (0, LOOSE):
         r = ratio(evidence, m, target=target)
         loaded = f" and {r.times(1 / K)} times the examples" if r.high < math.inf else ""
@@ -96,12 +99,15 @@ def answer(evidence: Evidence, m: int) -> str:
         )
     if spaced.complete:
         lines.append(f"- `spaced` takes {times(spaced)} the gradients of `fresh` to {names[0]}.")
-    lines.append(
-        f"- At the rates k\\*mu `reuse-kmu` takes {times(kmu)} the gradients of `fresh-kmu`: {kmu.verdict}. Of those "
-        f"of `fresh` (not a planned contrast) it takes {times(ratio(evidence, m, 'reuse-kmu'))}."
-        if kmu.complete
-        else f"- The rates k\\*mu: {kmu.verdict}."
-    )
+    if kmu.complete:
+        loose, against = ratio(evidence, m, *CONTRASTS[3], LOOSE), ratio(evidence, m, "reuse-kmu")
+        lines.append(
+            f"- At the rates kµ `reuse-kmu` takes {times(kmu)} the gradients of `fresh-kmu` to {names[0]}, and "
+            f"{times(loose)} to {names[LOOSE]}: {in_words(verdicts(evidence, m, names, CONTRASTS[3]))}. Over `fresh`, "
+            f"which is not a planned contrast, its ratio to {names[0]} is: {against}."
+        )
+    else:
+        lines.append(f"- The rates kµ: {kmu.verdict}.")
     return "\n".join(lines)
 
 
@@ -132,13 +138,17 @@ def short(evidence: Evidence) -> tuple[str, str]:
         lowest_of.append(f"m = {m}: {least:.2f} in {runs[0].cell.epochs * K} epochs")
     memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
     ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
-    cycles = {m: ratio(evidence, m, *CONTRASTS[3]) for m in goals}
-    kmu = "; ".join(f"m = {m}: to {goals[m][0]:.2f}: {of}" for m, of in cycles.items() if of.complete)
+    kmu = "; ".join(
+        f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, *CONTRASTS[3], t)}"
+        for m in goals
+        for t in (0, LOOSE)
+        if ratio(evidence, m, *CONTRASTS[3]).complete
+    )
     return (
         f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
         f"of loading a minibatch ([how](docs/payoff.md)): K = {K} comes {'; '.join(behind)}.",
         f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)}; "
-        + f"both at the rates kµ: {kmu}; " * bool(kmu)
+        + f"at the rates kµ (k times µ at the k-th use), over new minibatches at the same rates: {kmu}; " * bool(kmu)
         + f"K = 1 comes to: {'; '.join(lowest_of)}, and K = {K} has as many gradients (n = {len(SEEDS)}, one network, "
         "CIFAR-10). C/L by the model max(L, K·C). K = 2 was not tried",
     )
@@ -156,7 +166,7 @@ def arms_table(evidence: Evidence) -> pd.DataFrame:
             least = [statistics.fmean(lowest(run, most) for run in runs) for most in (math.inf, loaded)]
             needs = [f"{n / 1000:,.0f} k" if n < math.inf else "-" for n in (mean, mean * ARMS[arm].loads)]
             rows.append({
-                "m": m, "arm": ARMS[arm].label, "rate": f"{runs[0].cell.lr:g}",
+                "m": m, "arm": ARMS[arm].label, "µ": f"{runs[0].cell.lr:g}",
                 "target": f"{targets(evidence.rates, m)[0]:.3f}",
                 "seeds that reached it": f"{sum(map(math.isfinite, counts))} of {len(runs)}",
                 "gradients to it": needs[0], "examples loaded": needs[1],
@@ -197,7 +207,8 @@ def targets_table(evidence: Evidence) -> pd.DataFrame:
             goal, row = targets(evidence.rates, m)[0] - ABOVE[0] + above, {"m": m}
             row |= {"target": f"L* + {above:.2f}", "loss": f"{goal:.3f}"}
             for of, how in ((evidence, ""), (smooth, ", mean of three")):
-                row |= {f"{a} / {b}{how}": str(ratio_to(goal, of, m, a, b)) for a, b in CONTRASTS[:2]}
+                shown = (*CONTRASTS[:2], CONTRASTS[3])
+                row |= {f"{a} / {b}{how}": str(ratio_to(goal, of, m, a, b)) for a, b in shown}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -310,6 +321,7 @@ def draw_outcome(evidence: Evidence, m: int) -> Figure:
     title = f"Does reuse pay? m = {m}, CIFAR-10, {len(SEEDS)} seeds"
     text = (
         "Fresh: new minibatches; reuse: each one five times in a row; spaced: all in one order, five times through.\n"
+        "kµ: k times µ at the k-th of five iterations.\n"
         "Thin: one seed; thick: their mean; losses above 2.4 are cut off. Dotted: the targets, the primary one heavy.\n"
         "Below: ratios to the primary target with simultaneous 95 % intervals. Grey: 0.8 to 1.25. Arrow: no end, for\n"
         "runs missed the target. No dot, or no line: not known."
@@ -338,9 +350,10 @@ def draw_rates(evidence: Evidence) -> Figure:
         tried = sorted({cell.lr for cell in rates if cell.m == m}) or [0.01, 0.1]
         ax.set_xlim(tried[0] / 1.2, tried[-1] * 1.2)
         ax.set_xticks(tried[::2], tried[::2])
+    waiting = ", ".join(str(m) for m in SIZES if not of_arm(evidence.test, m, "reuse-kmu"))
     text = (
         f"Dots: seed {TRIED}; crosses: the two best, seed {AGAIN}; rings: chosen. Dotted: the budget of a run;\n"
-        "triangles above it: target not reached."
+        "triangles above it: target not reached." + f" For kµ at m = {waiting} no rate is chosen yet." * bool(waiting)
     )
     return _finish(
         figure, "The rate of each arm, on held-out images of CIFAR-10", ARMS, ended(rates), text, "payoff-rates"
@@ -373,10 +386,13 @@ def draw_chart(evidence: Evidence) -> Figure:
         ax.set_ylabel("seconds to the target, relative to fresh")
     for ax in axes[1]:
         ax.set_xlabel("C/L: time of a training step over that of loading")
+    waiting = ", ".join(str(m) for m in SIZES if not ratio(evidence, m, *CONTRASTS[3]).complete)
     text = (
-        "L*: the lowest loss of fresh on held-out images. Ring: reuse breaks even. Bands: simultaneous 95 %\n"
-        "intervals, without an end where runs missed the target. Seconds by the model max(L, K·C).\n"
-        "kµ over fresh is no planned contrast."
+        "L*: the lowest loss of fresh on held-out images. Ring: reuse breaks even. Bands: 95 % intervals (98.75 %\n"
+        "each), without an end where runs missed the target; equal ones lie on each other. Seconds by the model\n"
+        "max(L, K·C). kµ over fresh is no planned contrast, and its rate is the best for L* + 0.10."
+        + f" At m = {waiting}: {NOT_YET}."
+        * bool(waiting)
     )
     title = f"How soon at the same loss, behind a loader? CIFAR-10, {len(SEEDS)} seeds"
     return _finish(figure, title, ARMS, [run for run in evidence.test.values() if run], text, "payoff")

@@ -437,7 +437,7 @@ def test_the_tables_say_what_the_runs_say():
     assert third["contrast"] == "reuse / spaced"
     fresh, reuse, _ = payoff_page.arms_table(evidence).to_dict("records")
     assert fresh["arm"] == "fresh (K = 1)" and fresh["gradients to it"] == fresh["examples loaded"] == "500 k"
-    assert (reuse["seeds that reached it"], reuse["gradients to it"], reuse["rate"]) == ("7 of 8", "-", "0.04")
+    assert (reuse["seeds that reached it"], reuse["gradients to it"], reuse["µ"]) == ("7 of 8", "-", "0.04")
     # in a straight line from 2.3 to LOWEST + 0.10 at 500 k, K = 1 is at 270 k examples loaded
     assert fresh["on as many examples as reuse loads"] == f"{2.3 - (2.2 - LOWEST) * 270 / 500:.3f}"
     assert reuse["on as many examples as reuse loads"] == reuse["lowest loss"]
@@ -466,13 +466,18 @@ def test_an_answer_that_turns_with_the_target_says_so():
 
 def test_the_answer_says_what_the_rates_kmu_do():
     reach = {"fresh": [5e5] * 8, "reuse": [8e5] * 8, "fresh-kmu": [5e5] * 8, "reuse-kmu": [6e5] * 7}
-    assert "rates k\\*mu: not recorded yet (7 of 8 seeds)." in payoff_page.answer(evidence_of(reach), 512)
+    assert "- The rates kµ: not recorded yet (7 of 8 seeds)." in payoff_page.answer(evidence_of(reach), 512)
     assert "kµ" not in payoff_page.short(evidence_of(reach))[1]
     evidence = evidence_of(reach | {"fresh-kmu": [4e5] * 8, "reuse-kmu": [6e5] * 8})
-    assert "both at the rates kµ: m = 512: to 1.00: 1.50 (1.50 to 1.50); K = 1" in payoff_page.short(evidence)[1]
+    assert "at the same rates: m = 512: to 1.00: 1.50 (1.50 to 1.50); m = 512:" in payoff_page.short(evidence)[1]
     said = payoff_page.answer(evidence, 512)
-    assert "takes 1.50 (1.50 to 1.50) times the gradients of `fresh-kmu`: costs gradients." in said
-    assert said.endswith("(not a planned contrast) it takes 1.20 (1.20 to 1.20) times.")
+    assert "takes 1.50 (1.50 to 1.50) times the gradients of `fresh-kmu` to L\\* + 0.10, and 1.50 (" in said
+    assert ": costs gradients. Over `fresh`" in said and said.endswith("to L\\* + 0.10 is: 1.20 (1.20 to 1.20).")
+    for cell in of_arm(evidence.test, 512, "reuse-kmu"):  # it falls as fast, and ends above the primary target
+        evidence.test[cell] = straight(cell, 6e5, least=LOWEST + 0.15)
+    said = payoff_page.answer(evidence, 512)
+    assert "takes at least 3.38 times the gradients of `fresh-kmu` to L\\* + 0.10, and 1.51 (" in said
+    assert said.endswith("is: at least 2.70.")
 
 
 def test_looser_targets_and_the_mean_of_three_evaluations():

@@ -1,11 +1,11 @@
 """The paper's run of m = 32, K = 1 once more, in plain PyTorch. Nothing here comes from `persist`, so that an error in
 the package cannot hide in both. Network and settings are those of the chosen reading (docs/reading.md).
 
-    python tests/independent/rerun.py DATA STATE [EPOCHS] > tests/independent/rerun.json
+    python tests/independent/rerun.py DATA STATE [EPOCHS] > CURVE
 
 DATA is the folder that holds cifar-10-batches-py. STATE is a file, written after each epoch, from which the same
 command goes on after a stop. One to two and a half hours on one core. On stdout the curve, a line an epoch: its number,
-training loss, test loss, test accuracy.
+training loss, test loss, test accuracy. When it has ended, CURVE is kept as tests/independent/rerun.json.
 
 Two things are done as the package does them, so that both start from the same weights and draw the same minibatches,
 and can be compared epoch by epoch: PyTorch's own initialisation after seed 0, in the order of the layers, and the
@@ -52,12 +52,14 @@ def rerun(train, test, epochs: int, state: Path, m: int = 32):
     network = build_network()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.5)
     criterion = nn.CrossEntropyLoss()
-    lines = []
+    lines, script = [], Path(__file__).read_text()
     if state.exists():
-        weights, momenta, lines = torch.load(state)
+        weights, momenta, lines, before = torch.load(state)
+        if before != script:
+            raise ValueError(f"{state} was written by another version of this script")
         network.load_state_dict(weights)
         optimizer.load_state_dict(momenta)
-    yield from lines
+    yield from lines[:epochs]
     for epoch in range(len(lines) + 1, epochs + 1):
         order = torch.from_numpy(np.random.default_rng([0, epoch]).permutation(len(train[1])))
         total = 0.0
@@ -71,7 +73,8 @@ def rerun(train, test, epochs: int, state: Path, m: int = 32):
             outputs = torch.cat([network(images) for images in test[0].split(1000)])
         accuracy = (outputs.argmax(1) == test[1]).double().mean().item()
         lines.append([epoch, total / len(order), criterion(outputs.double(), test[1]).item(), accuracy])
-        torch.save((network.state_dict(), optimizer.state_dict(), lines), written := state.with_suffix(".new"))
+        written = state.with_name(f"{state.name}.new")
+        torch.save((network.state_dict(), optimizer.state_dict(), lines, script), written)
         written.rename(state)  # whole or not at all
         yield lines[-1]
 

@@ -26,6 +26,7 @@ def test_a_few_minibatches_of_it_are_those_of_the_package(cifar10_root, tmp_path
     examples = (images[chosen], labels[chosen]), (test_images[other], test_labels[other])
     for epochs in (1, 2):
         lines = [*rerun(*examples, epochs, tmp_path / "state.pt")]
+    assert lines == [*rerun(*examples, 2, tmp_path / "another.pt")]
     for entry, (epoch, train_loss, test_loss, accuracy) in zip(record.history, lines, strict=True):
         assert entry["epoch"] == epoch
         assert entry["train_loss"] == pytest.approx(train_loss, rel=1e-5)
