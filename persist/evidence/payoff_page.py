@@ -43,6 +43,7 @@ from persist.evidence.payoff import (
 from persist.evidence.tables import markdown
 
 TARGETS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50)  # above L*
+KMU = CONTRASTS[3]  # the one at the rates k * mu
 MEANS = {  # what a verdict means for the time, where that is as the gradients
     "saves gradients": "yes, it saves gradients, and so time,",
     "free": "it makes no difference",
@@ -100,10 +101,10 @@ def answer(evidence: Evidence, m: int) -> str:
     if spaced.complete:
         lines.append(f"- `spaced` takes {times(spaced)} the gradients of `fresh` to {names[0]}.")
     if kmu.complete:
-        loose, against = ratio(evidence, m, *CONTRASTS[3], LOOSE), ratio(evidence, m, "reuse-kmu")
+        loose, against = ratio(evidence, m, *KMU, LOOSE), ratio(evidence, m, "reuse-kmu")
         lines.append(
             f"- At the rates kµ `reuse-kmu` takes {times(kmu)} the gradients of `fresh-kmu` to {names[0]}, and "
-            f"{times(loose)} to {names[LOOSE]}: {in_words(verdicts(evidence, m, names, CONTRASTS[3]))}. Over `fresh`, "
+            f"{times(loose)} to {names[LOOSE]}: {in_words(verdicts(evidence, m, names, KMU))}. Over `fresh`, "
             f"which is not a planned contrast, its ratio to {names[0]} is: {against}."
         )
     else:
@@ -137,17 +138,18 @@ def short(evidence: Evidence) -> tuple[str, str]:
         least = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
         lowest_of.append(f"m = {m}: {least:.2f} in {runs[0].cell.epochs * K} epochs")
     memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
-    ratios = [f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, target=t)}" for m in goals for t in (0, LOOSE)]
-    kmu = "; ".join(
-        f"m = {m}: to {goals[m][t]:.2f}: {ratio(evidence, m, *CONTRASTS[3], t)}"
-        for m in goals
-        for t in (0, LOOSE)
-        if ratio(evidence, m, *CONTRASTS[3]).complete
+    ratios, kmu = (
+        "; ".join(
+            f"m = {m}: to {goals[m][target]:.2f}: {r}"
+            for m, target in itertools.product(goals, (0, LOOSE))
+            if (r := ratio(evidence, m, *contrast, target)).complete
+        )
+        for contrast in (CONTRASTS[0], KMU)
     )
     return (
         f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
         f"of loading a minibatch ([how](docs/payoff.md)): K = {K} comes {'; '.join(behind)}.",
-        f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {'; '.join(ratios)}; "
+        f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {ratios}; "
         + f"at the rates kµ (k times µ at the k-th use), over new minibatches at the same rates: {kmu}; " * bool(kmu)
         + f"K = 1 comes to: {'; '.join(lowest_of)}, and K = {K} has as many gradients (n = {len(SEEDS)}, one network, "
         "CIFAR-10). C/L by the model max(L, K·C). K = 2 was not tried",
@@ -207,7 +209,7 @@ def targets_table(evidence: Evidence) -> pd.DataFrame:
             goal, row = targets(evidence.rates, m)[0] - ABOVE[0] + above, {"m": m}
             row |= {"target": f"L* + {above:.2f}", "loss": f"{goal:.3f}"}
             for of, how in ((evidence, ""), (smooth, ", mean of three")):
-                shown = (*CONTRASTS[:2], CONTRASTS[3])
+                shown = (*CONTRASTS[:2], KMU)
                 row |= {f"{a} / {b}{how}": str(ratio_to(goal, of, m, a, b)) for a, b in shown}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -350,10 +352,10 @@ def draw_rates(evidence: Evidence) -> Figure:
         tried = sorted({cell.lr for cell in rates if cell.m == m}) or [0.01, 0.1]
         ax.set_xlim(tried[0] / 1.2, tried[-1] * 1.2)
         ax.set_xticks(tried[::2], tried[::2])
-    waiting = ", ".join(str(m) for m in SIZES if not of_arm(evidence.test, m, "reuse-kmu"))
+    unchosen = ", ".join(str(m) for m in SIZES if not of_arm(evidence.test, m, "reuse-kmu"))
     text = (
         f"Dots: seed {TRIED}; crosses: the two best, seed {AGAIN}; rings: chosen. Dotted: the budget of a run;\n"
-        "triangles above it: target not reached." + f" For kµ at m = {waiting} no rate is chosen yet." * bool(waiting)
+        "triangles above it: target not reached." + f" For kµ at m = {unchosen} no rate is chosen yet." * bool(unchosen)
     )
     return _finish(
         figure, "The rate of each arm, on held-out images of CIFAR-10", ARMS, ended(rates), text, "payoff-rates"
@@ -386,14 +388,13 @@ def draw_chart(evidence: Evidence) -> Figure:
         ax.set_ylabel("seconds to the target, relative to fresh")
     for ax in axes[1]:
         ax.set_xlabel("C/L: time of a training step over that of loading")
-    waiting = ", ".join(str(m) for m in SIZES if not ratio(evidence, m, *CONTRASTS[3]).complete)
+    missing = ", ".join(str(m) for m in SIZES if not ratio(evidence, m, *KMU).complete)
     text = (
         "L*: the lowest loss of fresh on held-out images. Ring: reuse breaks even. Bands: 95 % intervals (98.75 %\n"
         "each), without an end where runs missed the target; equal ones lie on each other. Seconds by the model\n"
         "max(L, K·C). kµ over fresh is no planned contrast, and its rate is the best for L* + 0.10."
-        + f" At m = {waiting}: {NOT_YET}."
-        * bool(waiting)
     )
+    text += f" kµ at m = {missing}: {NOT_YET}." * bool(missing)
     title = f"How soon at the same loss, behind a loader? CIFAR-10, {len(SEEDS)} seeds"
     return _finish(figure, title, ARMS, [run for run in evidence.test.values() if run], text, "payoff")
 
