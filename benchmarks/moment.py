@@ -2,8 +2,8 @@
 
     python benchmarks/moment.py         once the grid `payoff` is recorded; some 40 minutes on two CPU cores
 
-Trains the runs of `reuse` in the test of docs/payoff.md again, in the same way. At every evaluation but the last the
-loss on the test set is also taken one iteration later, after the first use of the next minibatch. Raises ValueError
+Trains the runs of `reuse` in the test of docs/payoff-plan.md again, in the same way. At every evaluation but the last
+the loss on the test set is also taken one iteration later, after the first use of the next minibatch. Raises ValueError
 where the losses at the planned moments are not those recorded: it takes a machine, and preloaded libraries, with which
 they are. Writes benchmarks/results/moment.json.
 """

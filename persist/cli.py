@@ -72,7 +72,7 @@ def page(options: argparse.Namespace) -> None:
 
 
 def payoff_grids(options: argparse.Namespace) -> None:
-    """Apply the rule of docs/payoff.md to the recorded rates: write the runs that follow into grids/payoff*.yaml."""
+    """Apply the rule of docs/payoff-plan.md to the recorded rates: write the runs that follow to grids/payoff*.yaml."""
     from persist.evidence.payoff import write_grids
 
     print(write_grids())

@@ -139,6 +139,8 @@ def _draw(title: str, curves: dict[int, list[Record]], grid: str = "", paper: bo
         explanation.append(
             f"Not against seconds: {', '.join(elsewhere)}, trained on another machine or with other libraries."
         )
+    if any((entry["test_loss"] or 0) > axes[1, 0].get_ylim()[1] for run in runs for entry in run.history):
+        explanation.append("The highest losses are cut off.")
     if paper:
         quoted = "Star: the best that the paper quotes. The paper's seconds for an epoch: 7 (K = 1), 20 (K = 5)"
         unquoted = ";\nfor K = 2, which it does not quote, 8 to 10.25 (two curves)" if curves.get(2) else ""

@@ -54,7 +54,7 @@ def _recorded(root) -> dict[str, str]:
         {run.environment["cpu"] for grid in grids for run in find_records(grid.cells, [Path(root) / grid.name])}
     )
     short = wrapped(
-        f"Verdicts so far: {judged} Runs so far (in brackets about the hours of the whole grid on one core): {runs}. "
+        f"Verdicts so far: {judged} Runs so far (hours of the whole grid on one core, about): {runs}. "
         f"Trained on: {'; '.join(processors) or 'nothing yet'}."
     )
     return {"": markdown(table), "short": short}

@@ -1,7 +1,7 @@
 """Does reuse pay? Gradients to a fixed loss, every arm at its own best rate. Reads records only; imports no torch.
 
-The plan, written before the runs, is docs/payoff.md; this is its arithmetic. What an arm costs is counted in gradients
-(examples evaluated for a gradient) until the loss that is evaluated is at or below a target.
+The plan, written before the runs, is docs/payoff-plan.md; this is its arithmetic. What an arm costs is counted in
+gradients (examples evaluated for a gradient) until the loss that is evaluated is at or below a target.
 """
 
 import dataclasses
@@ -163,7 +163,9 @@ def write_grids(grids="grids", root="results") -> str:
         order.sort(key=lambda cell: cell.lr_policy)  # it keeps the order within a policy
         _write_grid(path, f"{comment}kind: payoff-rates\n", order, grid.resources)
     if test:
-        comment = "# The test of docs/payoff.md. Written by `persist payoff-grids` from the records of payoff-rates.\n"
+        comment = (
+            "# The test of docs/payoff-plan.md. Written by `persist payoff-grids` from the records of payoff-rates.\n"
+        )
         about = "kind: payoff\nbeside: payoff-rates\n"
         _write_grid(path.with_stem("payoff"), comment + about, test, grid.resources)
     chosen = f"{len(test) // len(SEEDS)} of {len(SIZES) * len(ARMS)} rates chosen for payoff"

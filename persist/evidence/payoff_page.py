@@ -43,6 +43,7 @@ from persist.evidence.payoff import (
 from persist.evidence.tables import markdown
 
 TARGETS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50)  # above L*
+EVERY = "every"  # C/L
 KMU = CONTRASTS[3]  # the one at the rates k * mu
 MEANS = {  # what a verdict means for the time, where that is as the gradients
     "saves gradients": "yes, it saves gradients, and so time,",
@@ -98,6 +99,11 @@ def answer(evidence: Evidence, m: int) -> str:
         lines.append(
             f"- To {names[target]} it takes {times(r)} the gradients{loaded}; behind a loader it is {when(r)}."
         )
+    least = targets(evidence.rates, m)[0] - ABOVE[0]
+    looser = [above for above in TARGETS if ratio_to(least + above, evidence, m, *CONTRASTS[0]).low > K]
+    if looser:
+        to = " and ".join(f"L\\* + {above:.2f}" for above in looser)
+        lines.append(f"- To {to}, not planned, it takes more than {K} times the gradients: later at every C/L.")
     if spaced.complete:
         lines.append(f"- `spaced` takes {times(spaced)} the gradients of `fresh` to {names[0]}.")
     if kmu.complete:
@@ -112,48 +118,73 @@ def answer(evidence: Evidence, m: int) -> str:
     return "\n".join(lines)
 
 
-def short(evidence: Evidence) -> tuple[str, str]:
-    """Should I use it? The answer, in two sentences, and its evidence."""
-    goals = {m: targets(evidence.rates, m) for m in SIZES if ratio(evidence, m).complete}
-    if not goals:
-        return f"{NOT_YET.capitalize()}.", ""
-    in_memory, behind, lowest_of = {}, [], []
+def short(evidence: Evidence) -> str:
+    """Should I use it? The answer, in two sentences."""
+    if not (goals := _goals(evidence)):
+        return f"{NOT_YET.capitalize()}."
+    in_memory, sooner = {}, []
     for m in SIZES:
-        if m not in goals:
-            in_memory.setdefault(NOT_YET, []).append(f"m = {m}")
-            continue
-        (word, to), *others = verdicts(evidence, m, [f"{goal:.2f}" for goal in goals[m]]).items()
-        turns = f" to a loss of {to} ({'; '.join(f'{other} to {of}' for other, of in others)})" if others else ""
-        in_memory.setdefault(MEANS[word], []).append(f"m = {m}{turns}")
-        runs, said, missed = ended(of_arm(evidence.test, m, "reuse")), [], []
-        for target in (LOOSE, 0):
-            goal = goals[m][target]
-            if any(gradients_to(run, goal) < math.inf for run in runs):
-                said.append(f"to a test loss of {goal:.2f} {when(ratio(evidence, m, target=target))}")
-            else:
-                missed.append(f"{goal:.2f}")
-        if missed:
-            said.append(f"not to {'' if said else 'a test loss of '}{' or '.join(missed)}")
-        behind.append(f"at m = {m} {', but '.join(said)}")
-        least = statistics.fmean(map(lowest, ended(of_arm(evidence.test, m, "fresh"))))
-        lowest_of.append(f"m = {m}: {least:.2f} in {runs[0].cell.epochs * K} epochs")
+        words = {}
+        for target, goal in enumerate(goals.get(m, ())):
+            words.setdefault(_plain(ratio(evidence, m, target=target)), []).append(f"{goal:.2f}")
+        (word, to), *others = words.items() or [(NOT_YET, [])]
+        turns = "; ".join(f"{other} to {' and '.join(of)}" for other, of in others)
+        text = f"m = {m}" + (f" to a loss of {' and '.join(to)} ({turns})" if others else "")
+        in_memory.setdefault(MEANS.get(word, word), []).append(text)
+    for m, target in itertools.product(goals, (LOOSE, 0)):
+        below, _ = _turning_points(evidence, m, target)
+        where = "at every C/L" if below == EVERY else f"where C/L is below {below}" if below[0].isdigit() else ""
+        if where:
+            sooner.append(f"sooner at m = {m} to {goals[m][target]:.2f} {where}")
     memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
-    ratios, kmu = (
-        "; ".join(
-            f"m = {m}: to {goals[m][target]:.2f}: {r}"
-            for m, target in itertools.product(goals, (0, LOOSE))
-            if (r := ratio(evidence, m, *contrast, target)).complete
-        )
-        for contrast in (CONTRASTS[0], KMU)
-    )
+    if len(sooner) < 2 * len(goals):
+        sooner.append("elsewhere no gain is shown" if sooner else "no gain is shown")
     return (
         f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
-        f"of loading a minibatch ([how](docs/payoff.md)): K = {K} comes {'; '.join(behind)}.",
-        f"gradients to a test loss, K = {K} over K = 1, each at its best constant rate: {ratios}; "
-        + f"at the rates kµ (k times µ at the k-th use), over new minibatches at the same rates: {kmu}; " * bool(kmu)
-        + f"K = 1 comes to: {'; '.join(lowest_of)}, and K = {K} has as many gradients (n = {len(SEEDS)}, one network, "
-        "CIFAR-10). C/L by the model max(L, K·C). K = 2 was not tried",
+        f"of loading a minibatch ([how](docs/payoff.md)): K = {K} comes {'; '.join(sooner)}."
     )
+
+
+def _plain(r: Ratio) -> str:
+    """The plan's word; where it is `undecided`, what is known all the same."""
+    if r.verdict != "undecided":
+        return r.verdict
+    leans = "more, but not surely by a quarter," * (r.low > 1) + "fewer, but not surely by a fifth," * (r.high < 1)
+    return leans or ("undecided" if r.bounded else "not known")
+
+
+SHORT = (  # what short_table() shows
+    f"Evidence: gradients to a test loss, K = {K} over K = 1, each at its best constant rate; with kµ: at the rates k "
+    f"times µ at the k-th use, over new minibatches at the same rates. n = {len(SEEDS)}. C/L by the model max(L, K·C)."
+)
+
+
+def short_table(evidence: Evidence) -> pd.DataFrame:
+    """The evidence of short(): a row for each m and target."""
+    rows, goals = [], _goals(evidence)
+    for m, target in itertools.product(goals, (LOOSE, 0)):
+        runs, kmu = ended(of_arm(evidence.test, m, "fresh")), ratio(evidence, m, *KMU, target)
+        below, beyond = _turning_points(evidence, m, target)
+        rows.append({
+            "m": m, "K = 1 comes to": f"{statistics.fmean(map(lowest, runs)):.2f} in {runs[0].cell.epochs} epochs",
+            "test loss": f"{goals[m][target]:.2f}", "gradients": str(ratio(evidence, m, target=target)),
+            "with kµ": str(kmu) if kmu.complete else NOT_YET, "sooner below C/L": below, "later above C/L": beyond,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _goals(evidence: Evidence) -> dict[int, list[float]]:
+    """m -> its targets, of each m that decides anything."""
+    return {m: targets(evidence.rates, m) for m in SIZES if ratio(evidence, m).complete}
+
+
+def _turning_points(evidence: Evidence, m: int, target: int) -> tuple[str, str]:
+    """The C/L below which `reuse` is sooner than `fresh`, and above which it is later: see when()."""
+    goal, r = targets(evidence.rates, m)[target], ratio(evidence, m, target=target)
+    below = EVERY if r.high < 1 else f"{1 / r.high:.2f}" if r.high <= K else "-"
+    if all(gradients_to(run, goal) == math.inf for run in ended(of_arm(evidence.test, m, "reuse"))):
+        below = "never reached"
+    return below, EVERY if r.low > K else f"{1 / r.low:.2f}" if r.low > 1 else "-"
 
 
 def arms_table(evidence: Evidence) -> pd.DataFrame:
@@ -312,8 +343,9 @@ def draw_outcome(evidence: Evidence, m: int) -> Figure:
         r = ratio(evidence, m, arm, other)
         names.append(f"{arm} / {other}\n{r.verdict}")
         if r.bounded:
-            color = ARMS[arm].color
-            ax.plot(np.clip([r.low, r.high], 0.1, 10), [y, y], color=color, lw=2.4)
+            color, ends = ARMS[arm].color, np.clip([r.low, r.high], 0.1, 10)
+            ax.plot(ends, [y, y], color=color, lw=2.4)
+            ax.annotate(str(r), (ends[0], y), (0, 6), textcoords="offset points", color=color)
             ax.plot(r.estimate, y, "o", color=color, ms=7)
             for at, arrow in [(0.1, "<")] * (r.low == 0) + [(10, ">")] * (r.high == math.inf):
                 ax.plot(at, y, arrow, color=color, ms=9, clip_on=False)
@@ -373,7 +405,8 @@ def draw_chart(evidence: Evidence) -> Figure:
             look, factor = ARMS[arm], np.array([time_factor(arm, 1, step) for step in c])
             if r.low > 0 or r.high < math.inf:  # an end that is open goes on to the edge
                 ends = [factor * np.clip(end, 1e-3, 1e3) for end in (r.low, r.high)]
-                ax.fill_between(c, *ends, color=look.color, alpha=0.13, lw=0)
+                fill = dict(fc="none", hatch="//") if math.isnan(r.estimate) else dict(fc=look.color)
+                ax.fill_between(c, *ends, ec=look.color, alpha=0.13, lw=0, **fill)
                 ax.plot(c, np.transpose(ends), color=look.color, ls=look.line, lw=0.7)
             ax.plot(c, factor * r.estimate, color=look.color, ls=look.line, lw=1.8)
             if look.loads < 1 < r.estimate < K:
@@ -391,8 +424,9 @@ def draw_chart(evidence: Evidence) -> Figure:
     missing = ", ".join(str(m) for m in SIZES if not ratio(evidence, m, *KMU).complete)
     text = (
         "L*: the lowest loss of fresh on held-out images. Ring: reuse breaks even. Bands: 95 % intervals (98.75 %\n"
-        "each), without an end where runs missed the target; equal ones lie on each other. Seconds by the model\n"
-        "max(L, K·C). kµ over fresh is no planned contrast, and its rate is the best for L* + 0.10."
+        "each), without an end where runs missed the target. Hatched: a bound alone, most runs missed it; equal ones\n"
+        "lie on each other. Seconds by the model max(L, K·C). kµ over fresh is no planned contrast, and its rate is\n"
+        "the best for L* + 0.10."
     )
     text += f" kµ at m = {missing}: {NOT_YET}." * bool(missing)
     title = f"How soon at the same loss, behind a loader? CIFAR-10, {len(SEEDS)} seeds"

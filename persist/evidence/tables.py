@@ -54,13 +54,13 @@ def markdown(table: pd.DataFrame) -> str:
     """The table as GitHub shows it: columns with numbers to the right."""
     if table.empty:
         return "Not recorded yet."
-    numeric = [all(str(value)[:1] in "-0123456789" for value in table[name]) for name in table]
+    numeric = [all(str(value)[:1] in "+-0123456789" for value in table[name]) for name in table]
     rows = [list(table), *table.itertuples(index=False)]
     head, *rest = (f"| {' | '.join(map(str, row))} |" for row in rows)
     return "\n".join([head, f"|{'|'.join(' ---: ' if right else ' --- ' for right in numeric)}|", *rest])
 
 
 def wrapped(text: str) -> str:
-    """A paragraph, or an item of a list, in lines of at most 120 characters."""
-    indent = "  " * text.startswith("- ")
-    return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+    """A paragraph, or an item of a list, in lines of at most 120 characters; none ends within `m = 32`."""
+    look = dict(subsequent_indent="  " * text.startswith("- "), break_on_hyphens=False, break_long_words=False)
+    return textwrap.fill(text.replace(" = ", "\xa0=\xa0"), 120, **look).replace("\xa0", " ")

@@ -7,6 +7,7 @@ from helpers import make_record
 
 from persist import Cell
 from persist.evidence import answers, page
+from persist.evidence.claims import judge_all
 from persist.evidence.select import grid_records
 
 
@@ -120,15 +121,17 @@ def test_whether_a_larger_K_is_ahead_per_epoch(folder, five, word, alike):
     record(5, five)
     row = row_of("better per epoch")
     answer = f"{word} at m = 512, with K times the updates. Over as many updates: {alike.lower()} at m = 512."
-    assert f"?** {answer} *Evidence" in row
-    assert f"({five - (five - 0.1) / 40 - (0.5 - 0.4 / 200):+.4f} ± 0.014" in row and "n = 1)" in row
+    assert row.endswith(f"?** {answer}")
+    [cells] = [line.split(" | ") for line in answers.answers("results").splitlines() if line.startswith("| 512 ")]
+    assert cells[1].startswith(f"{(five - 0.5) - (five - 0.5) / 200:+.4f} ± 0.014")
+    assert cells[2].startswith(f"{five - (five - 0.1) / 40 - (0.5 - 0.4 / 200):+.4f} ± 0.014") and cells[5] == "1 |"
 
 
 @pytest.mark.parametrize(
     "changed, answer",
     [
         ({}, "over the same seconds: yes at m = 512."),
-        ({"device": "Another"}, "not known at m = 512 (no K = 1 and 5 on one machine)"),
+        ({"device": "Another"}, "not known (no K = 1 and 5 on one machine) at m = 512."),
         ({"code": "another"}, "not known"),
     ],
 )
@@ -151,24 +154,28 @@ def test_the_time_behind_a_loader_is_told_from_the_smallest_to_the_largest_netwo
 
 
 @pytest.mark.parametrize(
-    "large, m256, eight, word",
+    "large, m256, eight, words, verdict",
     [
-        (0.5, 0.5, 0.5, "Yes"),
-        (0.4, 0.5, 0.5, "No"),
-        (0.5, 0.4, 0.5, "No"),
-        (0.5, 0.5, 0.6, "No"),
-        (0.481, 0.5, 0.5, "Undecided"),
-        (0.4, 0.4, None, "Undecided"),
+        (0.5, 0.5, 0.5, ("yes", "yes"), "holds"),
+        (0.4, 0.5, 0.5, ("no", "no"), "fails"),
+        (0.5, 0.4, 0.5, ("no", "no"), "fails"),
+        (0.5, 0.5, 0.6, ("no", "yes"), "fails"),
+        (0.481, 0.5, 0.5, ("undecided", "undecided"), "undecided"),
+        (0.4, 0.4, None, ("undecided (m = 8, K = 1: not recorded yet)", "no"), "undecided"),
     ],
 )
-def test_whether_large_minibatches_compete(folder, large, m256, eight, word):
-    """The word of the claim, which asks for both large m beside both small ones."""
+def test_whether_large_minibatches_compete(folder, large, m256, eight, words, verdict):
+    """Both large m must, with either small one; the claim asks for both small ones."""
     (folder / "grids/paper.yaml").write_text("cells: [{m: [32, 256, 512], K: [1, 5]}]\n")
     for m, K, accuracy in ((32, 1, 0.5), (256, 1, 0.1), (256, 5, m256), (512, 1, 0.1), (512, 5, large)):
         record(K, accuracy, m)
     if eight:
         record(1, eight, 8, "paper-seeds")
-    assert f"?** {word}: " in row_of("competitive")
+    row = row_of("competitive")
+    assert f"?** With m = 8: {words[0]}" in row and f"; with m = 32: {words[1]} (" in row
+    assert "), with m = 8: undecided (m = 256, K = 5, kµ: not recorded yet)" in row
+    [claim] = [v for v in judge_all(grid_records("results", "grids", "paper-seeds")) if v["claim"] == "competitive"]
+    assert claim["verdict"] == verdict
 
 
 def test_what_another_seed_changes(folder):

@@ -441,7 +441,10 @@ def test_the_tables_say_what_the_runs_say():
     # in a straight line from 2.3 to LOWEST + 0.10 at 500 k, K = 1 is at 270 k examples loaded
     assert fresh["on as many examples as reuse loads"] == f"{2.3 - (2.2 - LOWEST) * 270 / 500:.3f}"
     assert reuse["on as many examples as reuse loads"] == reuse["lowest loss"]
-    assert "costs gradients" in payoff_page.answer(evidence, 512) and "at least 1.60" in payoff_page.short(evidence)[1]
+    assert "costs gradients" in payoff_page.answer(evidence, 512)
+    loose, primary = payoff_page.short_table(evidence).to_dict("records")
+    assert primary["gradients"] == "1.60 (median; at least 1.60)" and primary["with kµ"] == "not recorded yet"
+    assert (loose["test loss"], primary["test loss"]) == (f"{LOWEST + 0.20:.2f}", f"{LOWEST + 0.10:.2f}")
 
 
 def test_an_answer_that_turns_with_the_target_says_so():
@@ -451,12 +454,14 @@ def test_an_answer_that_turns_with_the_target_says_so():
         evidence.test[cell] = straight(cell, 2.5e5, least=LOWEST + 0.15)
     assert ratio(evidence, 512).verdict == "costs gradients"
     assert ratio(evidence, 512, target=2).verdict == "saves gradients"
-    answer, (short, _) = payoff_page.answer(evidence, 512), payoff_page.short(evidence)
+    answer, short = payoff_page.answer(evidence, 512), payoff_page.short(evidence)
     assert "costs gradients to L\\* + 0.10 and L\\* + 0.05; saves gradients to L\\* + 0.20." in answer
     turns = "no, it costs gradients, and so time, at m = 512 to a loss of 1.00 and 0.95 (saves gradients to 1.10);"
     assert f"{turns} not recorded yet at m = 32." in short
     assert "sooner at every C/L" in answer
-    assert "K = 5 comes at m = 512 to a test loss of 1.10 sooner at every C/L, but not to 1.00." in short
+    assert "K = 5 comes sooner at m = 512 to 1.10 at every C/L; elsewhere no gain is shown." in short
+    turning = payoff_page.short_table(evidence)[["sooner below C/L", "later above C/L"]].values.tolist()
+    assert turning == [["every", "-"], ["never reached", "0.37"]]
     assert "later where C/L is above 0.37" in answer
     assert "- To L\\* + 0.10 it takes at least 2.70 times the gradients; behind a loader it is later" in answer
     assert " times the gradients and 0." in answer and "`spaced` takes" not in answer  # which is not recorded
@@ -467,9 +472,12 @@ def test_an_answer_that_turns_with_the_target_says_so():
 def test_the_answer_says_what_the_rates_kmu_do():
     reach = {"fresh": [5e5] * 8, "reuse": [8e5] * 8, "fresh-kmu": [5e5] * 8, "reuse-kmu": [6e5] * 7}
     assert "- The rates kµ: not recorded yet (7 of 8 seeds)." in payoff_page.answer(evidence_of(reach), 512)
-    assert "kµ" not in payoff_page.short(evidence_of(reach))[1]
+    kmu = lambda evidence: payoff_page.short_table(evidence)["with kµ"].tolist()  # noqa: E731
+    assert kmu(evidence_of(reach)) == ["not recorded yet"] * 2
     evidence = evidence_of(reach | {"fresh-kmu": [4e5] * 8, "reuse-kmu": [6e5] * 8})
-    assert "at the same rates: m = 512: to 1.00: 1.50 (1.50 to 1.50); m = 512:" in payoff_page.short(evidence)[1]
+    assert kmu(evidence) == ["1.50 (1.50 to 1.50)"] * 2
+    turning = payoff_page.short_table(evidence)[["sooner below C/L", "later above C/L"]].astype(float)
+    assert (turning.round(2) - 1 / 1.6).abs().max(axis=None) <= 0.0051, "1 / 1.6 lies between two roundings"
     said = payoff_page.answer(evidence, 512)
     assert "takes 1.50 (1.50 to 1.50) times the gradients of `fresh-kmu` to L\\* + 0.10, and 1.50 (" in said
     assert ": costs gradients. Over `fresh`" in said and said.endswith("to L\\* + 0.10 is: 1.20 (1.20 to 1.20).")
@@ -503,7 +511,7 @@ def test_before_any_record_everything_says_so(tmp_path):
     for text in payoff_page.blocks(tmp_path / "results", tmp_path / "grids").values():
         assert "not recorded yet" in text.lower()
     evidence = module.load(tmp_path / "results", tmp_path / "grids")
-    assert payoff_page.short(evidence) == ("Not recorded yet.", "")
+    assert payoff_page.short(evidence) == "Not recorded yet." and payoff_page.short_table(evidence).empty
     for figure in (payoff_page.draw("payoff", evidence) | payoff_page.draw("payoff-rates", evidence)).values():
         assert "No run of this picture is recorded yet." in figure.get_supxlabel()
 
