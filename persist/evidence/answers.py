@@ -18,7 +18,6 @@ from persist.grids import find_records, load_grid
 from persist.record import Record
 
 NOT_YET = "Not recorded yet."
-WORDS = {True: "yes", False: "no", None: "not told apart"}
 EPOCHS, UPDATES, SECONDS = "over all epochs", "over as many updates", "over the same seconds"
 
 
@@ -108,8 +107,9 @@ def _in_short(records: list[Record], use: payoff_page.Evidence) -> str:
     one, five, own, reused = (f"{statistics.fmean(map(best_accuracy, of)):.4f}" for of in runs)
     return wrapped(
         f"**In short:** at the paper's rate the best accuracy with m = 512 is {one} with K = 1 and {five} with K = 5, "
-        f"which makes five times the updates (n = {len(runs[0])} and {len(runs[1])}). With a rate of its own, "
-        f"K = 1 comes to {own}, K = 5, with as many gradients, to {reused} (n = {len(runs[2])}; [how](docs/payoff.md))."
+        f"which makes five times the updates (n = {len(runs[0])} and {len(runs[1])}). With a rate of its "
+        f"own each, and as many gradients, K = 1 comes to {own}, K = 5 to {reused} (n = {len(runs[2])}; "
+        "[how](docs/payoff.md))."
     )
 
 
@@ -147,9 +147,9 @@ def _in_time(in_memory: pd.DataFrame, loaders) -> str:
     if behind := sorted((c, ratio) for (c, K), ratio in loaders.items() if K == 5):
         (least, low), (most, high) = behind[0], behind[-1]
         answers.append(
-            "Behind a data loader it depends on C/L, the time of a pass of training over that of loading "
-            f"([why](docs/time.md)): an epoch of K = 5 takes {low:.1f} times as long as one of K = 1 at C/L = "
-            f"{least:.2f}, {high:.1f} times at {most:.2f} ({count(len(behind), 'configuration')}, n = 1)."
+            "Behind a loader it depends on C/L, the time of a training step over that of loading a minibatch "
+            f"([why](docs/time.md)): an epoch takes {low:.1f} (C/L = {least:.2f}) to {high:.1f} ({most:.2f}) times as "
+            f"long with K = 5 ({count(len(behind), 'setting')}, n = 1)."
         )
     return " ".join(answers) or NOT_YET
 
@@ -158,7 +158,9 @@ def _words(in_memory: pd.DataFrame, way: str) -> str:
     """Whether K = 5 is ahead of K = 1, by the gaps of each m."""
     sizes = {}
     for m, gap in zip(in_memory["m"], in_memory[way]):
-        word = WORDS[above(gap)] if isinstance(gap, Gap) else "not known (no K = 1 and 5 on one machine)"
+        word = "not known (no K = 1 and 5 on one machine)"
+        if isinstance(gap, Gap):
+            word = "yes" if above(gap) else "behind" if gap.high < 0 else "no gain is shown"
         sizes.setdefault(word, []).append(str(m))
     return "; ".join(f"{word} at m = {', '.join(some)}" for word, some in sizes.items())
 
@@ -166,7 +168,7 @@ def _words(in_memory: pd.DataFrame, way: str) -> str:
 def _large(records: list[Record]) -> str:
     """At most 0.02 below the best accuracy of m = 8 and 32 with K = 1, by the check of the claim on it; with kµ too.
     records: of the paper's grid and its seeds, unfinished ones too."""
-    runs, words, said = Runs(records), WORDS | {None: "undecided"}, []
+    runs, words, said = Runs(records), {True: "yes", False: "no", None: "undecided"}, []
     for policy, other in itertools.product(("constant", "kmu"), (8, 32)):
         arms = [((m, 5, policy), (other, 1)) for m in (256, 512)]
         try:
@@ -186,6 +188,5 @@ def _large(records: list[Record]) -> str:
 def _network(records: list[Record]) -> str:
     if not records:
         return NOT_YET
-    ended = sum(map(readings.ended, records))
-    tried = f"{count(len(readings.readings(records)), 'reading')} tried, {count(ended, 'run')} ended"
-    return f"{readings.describe_choice(records)} {tried} ([which network](docs/reading.md))."
+    tried = f"{count(len(readings.readings(records)), 'reading')} tried ([how](docs/reading.md))"
+    return f"{readings.describe_choice(records)} The text says sum, 256 hidden nodes and stride 1. {tried}."

@@ -341,7 +341,7 @@ def verdict_table(verdicts: list[dict]) -> str:
     against = sum(v["in_memory"]["verdict"] == "fails" for v in held)
     head = (
         f"{len(verdicts)} claims: {', '.join(f'{word} {n}' for word, n in counts)}. Of those that hold, {len(held)} "
-        "are about time, by narrower networks behind loaders that are slow enough; "
+        "are about time, by time ratios of narrower networks behind loaders that are slow enough; "
         f"{against} of these fail with the data in memory."
     )
     return "\n\n".join([head, *(markdown(pd.DataFrame(table)) for table in tables)]) + "\n"

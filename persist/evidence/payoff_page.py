@@ -41,6 +41,7 @@ from persist.evidence.payoff import (
     time_factor,
 )
 from persist.evidence.tables import markdown
+from persist.record import Record
 
 TARGETS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50)  # above L*
 EVERY = "every"  # C/L
@@ -74,10 +75,10 @@ def when(ratio: Ratio) -> str:
 
 
 def verdicts(evidence: Evidence, m: int, names: list[str], contrast=CONTRASTS[0]) -> dict[str, str]:
-    """The plan's word for a contrast -> the targets that have it, joined; the primary target's first."""
+    """What a contrast is, in words -> the targets that have them, joined; the primary target's first."""
     words = {}
     for target, name in enumerate(names):
-        words.setdefault(ratio(evidence, m, *contrast, target).verdict, []).append(name)
+        words.setdefault(_plain(ratio(evidence, m, *contrast, target)), []).append(name)
     return {word: " and ".join(of) for word, of in words.items()}
 
 
@@ -119,29 +120,30 @@ def answer(evidence: Evidence, m: int) -> str:
 
 
 def short(evidence: Evidence) -> str:
-    """Should I use it? The answer, in two sentences."""
+    """Should I use it? The answer, in three sentences."""
     if not (goals := _goals(evidence)):
         return f"{NOT_YET.capitalize()}."
-    in_memory, sooner = {}, []
+    in_memory, sooner, loaded = {}, [], []
     for m in SIZES:
-        words = {}
-        for target, goal in enumerate(goals.get(m, ())):
-            words.setdefault(_plain(ratio(evidence, m, target=target)), []).append(f"{goal:.2f}")
-        (word, to), *others = words.items() or [(NOT_YET, [])]
-        turns = "; ".join(f"{other} to {' and '.join(of)}" for other, of in others)
-        text = f"m = {m}" + (f" to a loss of {' and '.join(to)} ({turns})" if others else "")
-        in_memory.setdefault(MEANS.get(word, word), []).append(text)
+        words = verdicts(evidence, m, [f"{goal:.2f}" for goal in goals.get(m, ())])
+        (word, to), *others = words.items() or [(NOT_YET, "")]
+        turns = f" to a loss of {to} ({'; '.join(f'{other} to {of}' for other, of in others)})" if others else ""
+        in_memory.setdefault(MEANS.get(word, word), []).append(f"m = {m}{turns}")
     for m, target in itertools.product(goals, (LOOSE, 0)):
         below, _ = _turning_points(evidence, m, target)
         where = "at every C/L" if below == EVERY else f"where C/L is below {below}" if below[0].isdigit() else ""
         if where:
             sooner.append(f"sooner at m = {m} to {goals[m][target]:.2f} {where}")
+    for m in goals:
+        runs = [ended(of_arm(evidence.test, m, arm)) for arm in ("reuse", "fresh")]
+        least = [_mean_lowest(of, budget(runs[0][0].cell) / K) for of in runs]
+        loaded.append(f"at m = {m}: {least[0]:.3f} against {least[1]:.3f}")
     memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
     if len(sooner) < 2 * len(goals):
-        sooner.append("elsewhere no gain is shown" if sooner else "no gain is shown")
+        sooner.append("to the others no gain is shown" if sooner else "no gain is shown")
     return (
-        f"With the data in memory: {memory}. Behind a loader it depends on C/L, the time of a training step over that "
-        f"of loading a minibatch ([how](docs/payoff.md)): K = {K} comes {'; '.join(sooner)}."
+        f"With the data in memory: {memory}. Behind a loader it depends on C/L ([how](docs/payoff.md)): K = {K} comes "
+        f"{'; '.join(sooner)}. On as many examples loaded, its lowest loss against that of K = 1: {'; '.join(loaded)}."
     )
 
 
@@ -154,8 +156,8 @@ def _plain(r: Ratio) -> str:
 
 
 SHORT = (  # what short_table() shows
-    f"Evidence: gradients to a test loss, K = {K} over K = 1, each at its best constant rate; with kµ: at the rates k "
-    f"times µ at the k-th use, over new minibatches at the same rates. n = {len(SEEDS)}. C/L by the model max(L, K·C)."
+    f"Evidence: gradients to a test loss, K = {K} over K = 1, each at the constant rate that is best for the lower of "
+    f"two; with kµ: over new minibatches at the same rates. n = {len(SEEDS)}. C/L by the model max(L, K·C)."
 )
 
 
@@ -166,11 +168,16 @@ def short_table(evidence: Evidence) -> pd.DataFrame:
         runs, kmu = ended(of_arm(evidence.test, m, "fresh")), ratio(evidence, m, *KMU, target)
         below, beyond = _turning_points(evidence, m, target)
         rows.append({
-            "m": m, "K = 1 comes to": f"{statistics.fmean(map(lowest, runs)):.2f} in {runs[0].cell.epochs} epochs",
+            "m": m, "K = 1 comes to": f"{_mean_lowest(runs):.2f} in {runs[0].cell.epochs} epochs",
             "test loss": f"{goals[m][target]:.2f}", "gradients": str(ratio(evidence, m, target=target)),
             "with kµ": str(kmu) if kmu.complete else NOT_YET, "sooner below C/L": below, "later above C/L": beyond,
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _mean_lowest(runs: list[Record], samples=math.inf) -> float:
+    """The mean of their lowest losses while at most so many examples were loaded."""
+    return statistics.fmean(lowest(run, samples) for run in runs)
 
 
 def _goals(evidence: Evidence) -> dict[int, list[float]]:
@@ -196,7 +203,7 @@ def arms_table(evidence: Evidence) -> pd.DataFrame:
             counts = [gradients_to(run, targets(evidence.rates, m)[0]) for run in runs]
             mean, best = statistics.geometric_mean(counts), [best_accuracy(run) for run in runs]
             loaded = budget(runs[0].cell) / K  # by `reuse`
-            least = [statistics.fmean(lowest(run, most) for run in runs) for most in (math.inf, loaded)]
+            least = [_mean_lowest(runs, most) for most in (math.inf, loaded)]
             needs = [f"{n / 1000:,.0f} k" if n < math.inf else "-" for n in (mean, mean * ARMS[arm].loads)]
             rows.append({
                 "m": m, "arm": ARMS[arm].label, "µ": f"{runs[0].cell.lr:g}",

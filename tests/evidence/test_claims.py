@@ -417,7 +417,8 @@ def test_claims_are_told_apart_and_no_run_is_said_to_be_better():
 def test_the_table_has_a_row_for_every_claim_and_a_column_for_every_way_to_judge_time():
     head, plain, timed = verdict_table(judge_all(world(), loader())).strip().split("\n\n")
     assert head.startswith(f"{len(CLAIMS)} claims: holds {len(CLAIMS) - 2}, used for the choice 1, undecided 1. ")
-    assert "8 are about time, by narrower networks behind loaders that are slow enough; 5 of these fail with" in head
+    assert "8 are about time, by time ratios of narrower networks behind loaders that are slow" in head
+    assert "; 5 of these fail with the data in memory." in head
     for table, columns in ((plain, 4), (timed, 6)):
         rows = table.splitlines()
         assert {row.count(" | ") + 1 for row in rows if "---" not in row} == {columns}

@@ -459,7 +459,7 @@ def test_an_answer_that_turns_with_the_target_says_so():
     turns = "no, it costs gradients, and so time, at m = 512 to a loss of 1.00 and 0.95 (saves gradients to 1.10);"
     assert f"{turns} not recorded yet at m = 32." in short
     assert "sooner at every C/L" in answer
-    assert "K = 5 comes sooner at m = 512 to 1.10 at every C/L; elsewhere no gain is shown." in short
+    assert "K = 5 comes sooner at m = 512 to 1.10 at every C/L; to the others no gain is shown." in short
     turning = payoff_page.short_table(evidence)[["sooner below C/L", "later above C/L"]].values.tolist()
     assert turning == [["every", "-"], ["never reached", "0.37"]]
     assert "later where C/L is above 0.37" in answer

@@ -34,7 +34,6 @@ def test_a_few_minibatches_of_it_are_those_of_the_package(cifar10_root, tmp_path
         assert entry["test_accuracy"] == pytest.approx(accuracy, abs=0.002)  # two of 1000, at a tie of two outputs
 
 
-@pytest.mark.skipif(not CURVE.exists(), reason="rerun.py has not been run over 100 epochs yet")
 def test_the_recorded_curve_lies_on_that_of_the_package():
     """The first epochs follow each other until rounding has grown; after that the two runs differ as two seeds do."""
     (record,) = (r for r in load_records("results/paper") if r.cell == Cell(m=32, K=1))
