@@ -4,7 +4,7 @@ the package cannot hide in both. Network and settings are those of the chosen re
     python tests/independent/rerun.py DATA STATE [EPOCHS] > CURVE
 
 DATA is the folder that holds cifar-10-batches-py. STATE is a file, written after each epoch, from which the same
-command goes on after a stop. One to two and a half hours on one core. On stdout the curve, a line an epoch: its number,
+command goes on after a stop. About two hours on one core. On stdout the curve, a line an epoch: its number,
 training loss, test loss, test accuracy. When it has ended, CURVE is kept as tests/independent/rerun.json.
 
 Two things are done as the package does them, so that both start from the same weights and draw the same minibatches,
