@@ -59,18 +59,19 @@ def times(ratio: Ratio) -> str:
     return f"{ratio} times" if ratio.bounded else "an unknown multiple of"
 
 
+def turning_points(ratio: Ratio) -> tuple[str, str]:
+    """The C/L below which reuse reaches the target sooner than `fresh`, and the one above which later, by either end of
+    its interval and max(L, K * C): it breaks even at 1/r. EVERY: at every C/L; "-": not known of any."""
+    below = EVERY if ratio.high < 1 else f"{1 / ratio.high:.2f}" if ratio.high <= K else "-"
+    return below, EVERY if ratio.low > K else f"{1 / ratio.low:.2f}" if ratio.low > 1 else "-"
+
+
 def when(ratio: Ratio) -> str:
-    """At which C/L reuse reaches the target sooner than `fresh`, by either end of its interval and max(L, K * C): it
-    breaks even at 1/r."""
+    """The same in words."""
     shown = []
-    if ratio.high < 1:
-        shown.append("sooner at every C/L")
-    elif ratio.high <= K:
-        shown.append(f"sooner where C/L is below {1 / ratio.high:.2f}")
-    if ratio.low > K:
-        shown.append("later at every C/L")
-    elif ratio.low > 1:
-        shown.append(f"later where C/L is above {1 / ratio.low:.2f}")
+    for word, side, point in zip(("sooner", "later"), ("below", "above"), turning_points(ratio)):
+        if point != "-":
+            shown.append(f"{word} at every C/L" if point == EVERY else f"{word} where C/L is {side} {point}")
     return " and ".join(shown) or "at no C/L known to be sooner or later"
 
 
@@ -130,17 +131,16 @@ def short(evidence: Evidence) -> str:
         turns = f" to a loss of {to} ({'; '.join(f'{other} to {of}' for other, of in others)})" if others else ""
         in_memory.setdefault(MEANS.get(word, word), []).append(f"m = {m}{turns}")
     for m, target in itertools.product(goals, (LOOSE, 0)):
-        below, _ = _turning_points(evidence, m, target)
-        where = "at every C/L" if below == EVERY else f"where C/L is below {below}" if below[0].isdigit() else ""
-        if where:
-            sooner.append(f"sooner at m = {m} to {goals[m][target]:.2f} {where}")
+        where = when(ratio(evidence, m, target=target)).partition(" and ")[0]
+        if where.startswith("sooner") and _reached(evidence, m, target):
+            sooner.append(where.replace("sooner", f"sooner at m = {m} to {goals[m][target]:.2f}"))
     for m in goals:
         runs = [ended(of_arm(evidence.test, m, arm)) for arm in ("reuse", "fresh")]
         least = [_mean_lowest(of, budget(runs[0][0].cell) / K) for of in runs]
         loaded.append(f"at m = {m}: {least[0]:.3f} against {least[1]:.3f}")
     memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
     if len(sooner) < 2 * len(goals):
-        sooner.append("to the others no gain is shown" if sooner else "no gain is shown")
+        sooner.append("to the others no gain is shown" if sooner else "sooner at no C/L that is known")
     return (
         f"With the data in memory: {memory}. Behind a loader it depends on C/L ([how](docs/payoff.md)): K = {K} comes "
         f"{'; '.join(sooner)}. On as many examples loaded, its lowest loss against that of K = 1: {'; '.join(loaded)}."
@@ -166,10 +166,11 @@ def short_table(evidence: Evidence) -> pd.DataFrame:
     rows, goals = [], _goals(evidence)
     for m, target in itertools.product(goals, (LOOSE, 0)):
         runs, kmu = ended(of_arm(evidence.test, m, "fresh")), ratio(evidence, m, *KMU, target)
-        below, beyond = _turning_points(evidence, m, target)
+        below, beyond = turning_points(r := ratio(evidence, m, target=target))
+        below = below if _reached(evidence, m, target) else "never reached"
         rows.append({
             "m": m, "K = 1 comes to": f"{_mean_lowest(runs):.2f} in {runs[0].cell.epochs} epochs",
-            "test loss": f"{goals[m][target]:.2f}", "gradients": str(ratio(evidence, m, target=target)),
+            "test loss": f"{goals[m][target]:.2f}", "gradients": str(r),
             "with kµ": str(kmu) if kmu.complete else NOT_YET, "sooner below C/L": below, "later above C/L": beyond,
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -185,13 +186,10 @@ def _goals(evidence: Evidence) -> dict[int, list[float]]:
     return {m: targets(evidence.rates, m) for m in SIZES if ratio(evidence, m).complete}
 
 
-def _turning_points(evidence: Evidence, m: int, target: int) -> tuple[str, str]:
-    """The C/L below which `reuse` is sooner than `fresh`, and above which it is later: see when()."""
-    goal, r = targets(evidence.rates, m)[target], ratio(evidence, m, target=target)
-    below = EVERY if r.high < 1 else f"{1 / r.high:.2f}" if r.high <= K else "-"
-    if all(gradients_to(run, goal) == math.inf for run in ended(of_arm(evidence.test, m, "reuse"))):
-        below = "never reached"
-    return below, EVERY if r.low > K else f"{1 / r.low:.2f}" if r.low > 1 else "-"
+def _reached(evidence: Evidence, m: int, target: int) -> bool:
+    """Whether any run of `reuse` comes to the target."""
+    goal = targets(evidence.rates, m)[target]
+    return any(gradients_to(run, goal) < math.inf for run in ended(of_arm(evidence.test, m, "reuse")))
 
 
 def arms_table(evidence: Evidence) -> pd.DataFrame:
