@@ -175,6 +175,11 @@ rule report:
         "python -m persist report"
 
 
+onsuccess:
+    if "grid" in config and Path(f"{RUNS}/read.ipynb").exists():
+        print(f"\nPictures: {RUNS}/*.png. Tables beside them: {RUNS}/read.ipynb\n", file=sys.stderr)
+
+
 onerror:
     if not any("Terminating processes on user request" in Path(path).read_text() for path in log):
         # with the runs that are there, unfinished ones too; those that are missing are named in the figures

@@ -29,7 +29,7 @@ def __getattr__(name):
         return getattr(importlib.import_module(f"persist.{_HOME[name]}"), name)
     except ModuleNotFoundError as error:
         extra = "train" if name == "train" else "read"
-        what = f"persist.{name} needs {error.name}: pip install 'minibatch-persistency[{extra}]'"
+        what = f"persist.{name} needs {error.name}: pip install -e '.[{extra}]' in the checkout"
         raise ModuleNotFoundError(what, name=error.name) from None
 
 

@@ -8,23 +8,26 @@ import types
 from pathlib import Path
 
 from persist.cell import CHOICES, Cell
-from persist.grids import copy_records, find_records, grid_path, load_grid
+from persist.grids import check_recorded, copy_records, find_records, grid_path, load_grid
 from persist.record import RecordError, check_writable
 
 
 def train(options: argparse.Namespace) -> None:
     """Train one run, or show its record where it is there already."""
     from persist.data import DataError
+    from persist.evidence.compare import best_accuracy
     from persist.notebook.runner import describe, train_or_load
 
     given = vars(options)
     cell = Cell(**{name: given[name] for name in Cell.fields() if given[name] is not None})
     print(describe(cell), flush=True)
-    results_dir = options.results_dir
+    how = dict(force=options.force, data_root=options.data_root, device=options.device)
     try:
-        train_or_load(cell, results_dir, force=options.force, data_root=options.data_root, device=options.device)
+        run = train_or_load(cell, options.results_dir, **how)
     except DataError as error:
         raise ValueError(str(error)) from None
+    reached = f", best accuracy {best:.4f}" if (best := best_accuracy(run)) else ""
+    print(f"{Path(options.results_dir) / cell.name}.json: {run.status}{reached}")
 
 
 def grid(options: argparse.Namespace) -> None:
@@ -60,6 +63,7 @@ def record(options: argparse.Namespace) -> None:
 
 def publish(options: argparse.Namespace) -> None:
     """Redraw figures, tables, verdicts, docs, README and report from results/, as far as records changed."""
+    check_recorded("results")
     _snakemake("publish", "--workflow-profile", "profiles/default", *options.arguments)
 
 
@@ -67,6 +71,7 @@ def page(options: argparse.Namespace) -> None:
     """Fill in what stands between marks in README.md and docs/*.md, from results/."""
     from persist.evidence.page import fill
 
+    check_recorded("results")
     for path in options.files:
         fill(path)
 
@@ -82,6 +87,9 @@ def report(options: argparse.Namespace) -> None:
     """Write one page to read from results/ and figures/: report/index.html."""
     from persist.evidence.report import write_report
 
+    if not Path("results").is_dir():
+        raise ValueError("the report is made in the project's folder: there is no results/ here")
+    check_recorded("results")
     print(write_report(Path("."), options.folder))
 
 
@@ -131,7 +139,7 @@ def _snakemake(*arguments: str) -> None:
     """Become it. It and what it calls are those of this environment, which need not be activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if not shutil.which("snakemake"):
-        raise ValueError("snakemake is not installed: pip install 'minibatch-persistency[read]'")
+        raise ValueError("snakemake is not installed: pip install -e '.[read]' in the checkout")
     os.execvp("snakemake", ["snakemake", *arguments])
 
 
@@ -180,7 +188,8 @@ def parser() -> argparse.ArgumentParser:
         default = getattr(Cell, name, None)
         allowed = f"one of {', '.join(map(str, CHOICES[name]))}; " if name in CHOICES else ""
         text = allowed + ("required" if name == "m" else f"default: {'not set' if default is None else default}")
-        one.add_argument(f"--{name}", type=_converter(annotation), required=name == "m", help=text)
+        names = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+        one.add_argument(*names, type=_converter(annotation), required=name == "m", help=text)
     one.add_argument("--results-dir", default="runs/mine", help="where the record is saved; default: runs/mine")
     one.add_argument("--data-root", help="folder with CIFAR-10; default: PERSIST_DATA, else ./data")
     one.add_argument("--device", help="cpu, cuda, ...; default: CUDA where there is one")

@@ -158,6 +158,17 @@ def load_grid_records(
     return find_records(grid.cells, [Path(root) / grid.name]), beside
 
 
+def check_recorded(root: str | os.PathLike, grids: str | os.PathLike = "grids") -> None:
+    """Raise RecordError, naming it, for a record in root/<grid> that is none of the grid's: it would be passed over."""
+    for folder in sorted({path.parent for path in Path(root).glob("*/*.json")}):
+        if not (path := Path(grids) / f"{folder.name}.yaml").exists():
+            raise RecordError(f"{folder} holds records, and there is no {path}: move them, or put the grid back")
+        names = {cell.name for cell in load_grid(path).cells}
+        for record in sorted(folder.glob("*.json")):
+            if record.stem not in names:
+                raise RecordError(f"{record} is of no run of {path}: move it, or add its run there")
+
+
 def copy_records(
     grid: Grid, source: str | os.PathLike, destination: str | os.PathLike, replace: bool = False
 ) -> list[str]:
@@ -173,8 +184,10 @@ def copy_records(
         path = folder / f"{record.cell.name}.json"
         try:
             old = Record.load(path) if path.exists() else None
-        except RecordError:
-            old = None if replace else different.append(path)
+        except RecordError as damaged:
+            if not replace:
+                raise RecordError(f"{damaged}; or replace it: make record GRID={grid.name} REPLACE=1") from None
+            old = None
         goes_on, contained = old and record.continues(old), old and old.continues(record)
         if old is None or (goes_on and not contained) or (replace and goes_on == contained and record != old):
             changed.append(record)

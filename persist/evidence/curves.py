@@ -90,7 +90,7 @@ def label_panels(axes, runs: list[Record], *more: str):
 
 
 def caption_of(records: list[Record], *more: str, grid: str = "") -> str:
-    """Data, network, step, hardware, epochs, n, grid and commits of the runs of a picture, in a few lines."""
+    """What more says of a picture; then data, network, step, hardware, epochs, n, grid and commits of its runs."""
     if not records:
         return "No run of this picture is recorded yet."
     lines = []
@@ -106,7 +106,7 @@ def caption_of(records: list[Record], *more: str, grid: str = "") -> str:
         + f" {made_by(records, grid)}."
     )
     lines.append(textwrap.fill(where, 135))  # what fits below a picture
-    return "\n".join([*lines, *more])
+    return "\n".join([*more, *lines])
 
 
 def describe_data(cell: Cell) -> str:

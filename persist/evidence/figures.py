@@ -23,29 +23,41 @@ from persist.evidence.curves import (
     style,
 )
 from persist.evidence.readings import PAPER_BEST, PAPER_EPOCH
-from persist.evidence.select import FIGURES, best, figure_names, grid_records, mean_curve, select, timed
+from persist.evidence.select import (
+    FIGURES,
+    belongs,
+    best,
+    figure_names,
+    grid_records,
+    mean_curve,
+    select,
+    setting_of,
+    timed,
+    varying,
+)
 from persist.evidence.tables import markdown, summary, wrapped
+from persist.grids import Grid
 from persist.record import Record
 
 # Seconds of an epoch at m = 32, constant rate, by K. K = 2, which the text does not quote: what both models allow.
 SECONDS = {K: (seconds,) for K, seconds in PAPER_SECONDS.items()} | {2: (8.0, 10.25)}
 
 
-def draw_figure(number: int, records: list[Record], grid: str = "") -> Figure:
+def draw_figure(number: int, records: list[Record], grid: Grid | None = None) -> Figure:
     """Figure 1, ..., 5: accuracy and loss against seconds (left) and epochs, by K; Figure 1 against the paper's own
-    seconds as well. A K of the paper without a record is named in the figure; a diverged run is shown as such.
-    grid: its name, for the caption."""
-    m, policy = FIGURES[number]
-    return _draw(f"Figure {number}: {_title(m, policy)}", select(records, m, policy), grid, paper=number == 1)
+    seconds as well. A K of the grid (without one: of the paper) that has no record is named in the figure; a diverged
+    run is shown as such."""
+    return _draw(f"Figure {number}: ", *FIGURES[number], records, grid, paper=number == 1)
 
 
 figure_1, figure_2, figure_3, figure_4, figure_5 = (partial(draw_figure, number) for number in FIGURES)
 
 
-def describe_outcome(number: int, records: list[Record]) -> str:
-    """What came out here for Figure 1, ..., 5: a line for each K."""
-    lines = ["Here:"]
-    for K, runs in select(records, *FIGURES[number]).items():
+def describe_outcome(number: int, records: list[Record], grid: Grid | None = None) -> str:
+    """What came out here for Figure 1, ..., 5: a line for each K of the grid (without one: of the paper)."""
+    curves = select(records, *FIGURES[number], grid.cells if grid else None)
+    lines = ["Here:" if curves else "No run of this grid."]
+    for K, runs in curves.items():
         text = "not recorded yet."
         if top := best(runs):
             curve = [point for point in mean_curve(runs) if point["test_loss"] is not None]
@@ -60,19 +72,15 @@ def describe_outcome(number: int, records: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def other_figures(records: list[Record], beside: Sequence[Record] = (), grid: str = "") -> dict[str, Figure]:
+def other_figures(records: list[Record], beside: Sequence[Record] = (), grid: Grid | None = None) -> dict[str, Figure]:
     """Figures like the paper's for every other m and policy of the records, by a name for their files. beside: drawn
     with them, but no reason for a figure."""
-    runs, figures = [*records, *beside], {}
-    for name, (m, policy) in figure_names(record.cell for record in records).items():
-        if (m, policy) not in FIGURES.values():
-            sizes = {record.cell.K for record in runs if record.cell.m == m}
-            curves = {K: of_K for K, of_K in select(runs, m, policy).items() if K in sizes}
-            figures[name] = _draw(_title(m, policy), curves, grid)
-    return figures
+    runs, names = [*records, *beside], figure_names(record.cell for record in records)
+    others = {name: shown for name, shown in names.items() if shown not in FIGURES.values()}
+    return {name: _draw("", m, policy, runs, grid) for name, (m, policy) in others.items()}
 
 
-def draw_all(records: list[Record], beside: Sequence[Record] = (), grid: str = "") -> dict[str, Figure]:
+def draw_all(records: list[Record], beside: Sequence[Record] = (), grid: Grid | None = None) -> dict[str, Figure]:
     """Name of a file -> its figure: those of figure1, ..., figure5 that the records belong to, and other_figures."""
     names = figure_names(record.cell for record in records)
     runs, numbers = [*records, *beside], [number for number in FIGURES if f"figure{number}" in names]
@@ -82,7 +90,7 @@ def draw_all(records: list[Record], beside: Sequence[Record] = (), grid: str = "
 
 def draw_record(record: Record) -> Figure:
     """The curves of one run: accuracy and loss against seconds (left) and epochs (right)."""
-    return _draw(record.cell.name, {record.cell.K: [record]})
+    return _draw_curves(record.cell.name, {record.cell.K: [record]})
 
 
 def blocks(root) -> dict[str, str]:
@@ -103,12 +111,23 @@ def blocks(root) -> dict[str, str]:
     }
 
 
-def _title(m: int, policy: str) -> str:
-    return f"m = {m}, learning rate " + ("µ" if policy == "constant" else "kµ at the k-th use")
+def _draw(name: str, m: int, policy: str, records: list[Record], grid: Grid | None, paper: bool = False) -> Figure:
+    """The figure of one m and policy. Its caption says which runs of them are not drawn."""
+    curves = select(records, m, policy, grid.cells if grid else None)
+    drawn = [run for of_K in curves.values() for run in of_K]
+    left = [run for run in records if belongs(run.cell, m, policy) and run not in drawn]
+    others = [run for run in left if setting_of(run.cell, policy) != setting_of(drawn[0].cell, policy)]
+    told = [f"{count(len(others), 'run')} with other {', '.join(varying([*drawn, *others]))}"] if others else []
+    if going := len(left) - len(others):
+        told.append(count(going, "unfinished run"))
+    more = [f"Not drawn: {'; '.join(told)}."] if told else []
+    title = f"{name}m = {m}, learning rate " + ("µ" if policy == "constant" else "kµ at the k-th use")
+    return _draw_curves(title, curves, *more, grid=grid.source if grid else "", paper=paper)
 
 
-def _draw(title: str, curves: dict[int, list[Record]], grid: str = "", paper: bool = False) -> Figure:
-    """curves: K -> its runs, one per seed; paper: against the paper's seconds, too, where the data are the paper's."""
+def _draw_curves(title: str, curves: dict[int, list[Record]], *more: str, grid="", paper: bool = False) -> Figure:
+    """curves: K -> its runs, one per seed; more: of the caption; paper: against the paper's seconds, too, where the
+    data are the paper's."""
     runs = [run for of_K in curves.values() for run in of_K]
     paper = paper and all(run.cell.dataset == "cifar10" for run in runs)
     figure = Figure(figsize=(11.5 if paper else 10, 7.6), dpi=80, layout="constrained")  # save() has a dpi of its own
@@ -128,13 +147,13 @@ def _draw(title: str, curves: dict[int, list[Record]], grid: str = "", paper: bo
         f", n = {span([len(of_K) for of_K in curves.values() if of_K])}" if runs else ""
     )
     lines = [Line2D([], [], color=style(K)[0], ls=style(K)[1], label=_label(K, of_K)) for K, of_K in curves.items()]
-    columns = len(lines) if sum(len(line.get_label()) for line in lines) < (130 if paper else 95) else 1
+    columns = max(1, len(lines)) if sum(len(line.get_label()) for line in lines) < (130 if paper else 95) else 1
     # the title as the legend's: constrained layout makes no room for both above the panels
     place = {"loc": "outside upper center", "ncols": columns, "frameon": False, "handlelength": 3}
     figure.legend(handles=lines, title=title, title_fontsize="x-large", **place)
-    mean = " of the mean of the runs" if max(map(len, curves.values())) > 1 else ""
+    mean = " of the mean of the runs" if max(map(len, curves.values()), default=0) > 1 else ""
     circle = f"Circle: the best test accuracy over the epochs{mean}, chosen on the images it is shown for. "
-    explanation = [circle + "Dotted: training loss. Grey: chance. Seconds without evaluation."]
+    explanation = [circle + "Dotted: training loss. Grey: chance. Seconds without evaluation.", *more]
     if elsewhere := [f"K = {K}" for K, of_K in curves.items() if of_K and not comparable[K]]:
         explanation.append(
             f"Not against seconds: {', '.join(elsewhere)}, trained on another machine or with other libraries."

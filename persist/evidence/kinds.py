@@ -41,7 +41,9 @@ KINDS = {
 
 
 def kind_of(grid: Grid) -> Kind:
-    """Raises ValueError for a grid of a kind that is not there."""
+    """Raises ValueError for a grid of a kind that is not there, or not for it."""
     if grid.kind not in KINDS:
         raise ValueError(f"grids/{grid.name}.yaml: kind must be one of {', '.join(KINDS)}, not {grid.kind!r}")
+    if grid.kind.startswith("payoff") and grid.name != grid.kind:
+        raise ValueError(f"grids/{grid.name}.yaml: kind {grid.kind!r} is that of grids/{grid.kind}.yaml alone")
     return KINDS[grid.kind]

@@ -183,20 +183,21 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def when(records: list[Record], others: pd.DataFrame) -> str:
-    """When persistency saves time, and why not with data in memory: one paragraph. Raises NotMeasured."""
+    """When persistency saves time, and why not with data in memory: two paragraphs. Raises NotMeasured."""
     _, L, H, _ = measure(runs(records))
     memory = runs(records, "resident").set_index("K").busy.sort_index()
     measured = sorted((c, ratio) for (c, K), ratio in ratios(records, others).items() if K == 5)
     (low, least), (high, most) = measured[0], measured[-1]
-    costs = [f"{memory[k] / memory[1]:.2f} with K = {k}" for k in memory.index if k > 1 and 1 in memory]
+    costs = [f"{memory[k] / memory[1]:.2f} times as long with K = {k}" for k in memory.index if k > 1 and 1 in memory]
     return (
         "Persistency saves time where loading is slower than training: training would wait for the next minibatch, and "
-        "further uses of this one fill the wait. By the max model they cost no time as long as H + K·C stays below L, "
-        f"beyond that their full time: here, K = 5 is free up to C/L = {(1 - H / L) / 5:.2f} (mean error where C/L is "
-        f"below 1: {tested(compare(runs(records)))}). Measured, time(5)/time(1) is {least:.2f} at C/L = {low:.2f} "
-        f"and {most:.2f} at C/L = {high:.2f}. With the data in memory there is almost no wait to fill: time(K)/time(1) "
-        f"is {' and '.join(costs) or 'not recorded yet'} (m = 512, a quarter of the width; a minibatch is gathered "
-        "once for all its uses)."
+        "further uses of this one fill the wait. They cost no time until it is filled, beyond that their full time. "
+        f"Measured, an epoch with K = 5 takes {least:.2f} times as long as with K = 1 where C/L is {low:.2f}, and "
+        f"{most:.2f} times where it is {high:.2f}; C is the time of a pass of training, L that of loading. With the "
+        f"data in memory there is almost no wait to fill: an epoch takes {' and '.join(costs) or '(not recorded yet)'} "
+        "(m = 512, a quarter of the width; a minibatch is gathered once for all its uses).\n\n"
+        f"By the max model below, K = 5 is free here up to C/L = {(1 - H / L) / 5:.2f}. "
+        f"Mean error of the models where C/L is below 1: {tested(compare(runs(records)))}."
     )
 
 

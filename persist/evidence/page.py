@@ -1,8 +1,9 @@
 """Pages whose tables and numbers come from the records: README.md and docs/*.md.
 
-What stands between `<!-- NAME -->` and `<!-- end -->` is replaced by the block of that name.
+What stands between `<!-- NAME -->` and `<!-- end -->`, each a line of its own, is replaced by the block of that name.
 """
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,21 +17,28 @@ from persist.evidence.tables import markdown, wrapped
 from persist.grids import find_records, load_grid
 from persist.record import write_atomically
 
-MARK = re.compile(r"(<!-- (?P<name>[\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = r"^[ \t]*<!-- (?P<name>[\w -]+) -->[ \t]*\n"
+BLOCK = re.compile(rf"(?P<mark>{MARK}).*?(?P<end>^[ \t]*<!-- end -->)", re.DOTALL | re.MULTILINE)
 
 
 def fill(path, root="results") -> None:
-    """Replace what stands between marks in the file. Raises ValueError, naming the file, for a mark without a block."""
+    """Replace what stands between marks in the file. Raises ValueError, naming the file, for a mark without a block, or
+    without its end."""
     text, blocks = Path(path).read_text(), {}
-    for topic in {match["name"].split()[0] for match in MARK.finditer(text)} & set(BLOCKS):
+    marks = re.findall(MARK, f"{text}\n", re.MULTILINE)
+    for name, end in itertools.zip_longest(marks[::2], marks[1::2]):
+        if name == "end" or end != "end":
+            what = "has no mark before it" if name == "end" else "has no <!-- end --> before the next mark"
+            raise ValueError(f"{path}: <!-- {name} --> {what}")
+    for topic in {match["name"].split()[0] for match in BLOCK.finditer(text)} & set(BLOCKS):
         blocks |= {f"{topic} {name}".strip(): block for name, block in BLOCKS[topic](root).items()}
 
     def block(match):
         if match["name"] not in blocks:
             raise ValueError(f"{path}: no block is named {match['name']!r}; they begin with {', '.join(BLOCKS)}")
-        return f"{match[1]}{blocks[match['name']].strip()}\n{match[3]}"
+        return f"{match['mark']}{blocks[match['name']].strip()}\n{match['end']}"
 
-    filled = MARK.sub(block, text)
+    filled = BLOCK.sub(block, text)
     if filled != text:
         write_atomically(path, filled.encode())
 

@@ -283,7 +283,7 @@ class Payoff(NamedTuple):
         return "\n".join([*lines, self.evidence])
 
 
-def payoff(loading_seconds: float, step_seconds: float, m: int, root=RESULTS, above: float = ABOVE[0]) -> Payoff:
+def payoff(loading_seconds: float, step_seconds: float, m: int, *, root=RESULTS, above: float = ABOVE[0]) -> Payoff:
     """How long each arm takes to a target, relative to `fresh`, behind a loader that takes loading_seconds a minibatch
     and works beside a training step of step_seconds. m: your minibatch size; the nearest one that was measured (by
     their ratio; of equally near ones the smaller) is taken, and named. root: the folder with the records of payoff and

@@ -40,7 +40,7 @@ from persist.evidence.payoff import (
     targets,
     time_factor,
 )
-from persist.evidence.tables import markdown
+from persist.evidence.tables import markdown, wrapped
 from persist.record import Record
 
 TARGETS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50)  # above L*
@@ -318,6 +318,8 @@ def blocks(root="results", grids="grids") -> dict[str, str]:
     ):
         shown = "\n".join(f"![{Path(path).name}](../figures/{path}.png)" for path in paths)
         found[name] = shown if any(runs.values()) else f"{NOT_YET.capitalize()}."
+    ratio_of = ", the time of a training step over that of loading a minibatch"
+    found["short"] = wrapped(short(evidence).replace(" ([how](docs/payoff.md))", ratio_of))
     return found | {"answer": "\n\n".join(answer(evidence, m) for m in SIZES)}
 
 

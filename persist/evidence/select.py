@@ -33,22 +33,34 @@ def by_cell(records: list[Record]) -> list[list[Record]]:
     return list(found.values())
 
 
-def select(records: list[Record], m: int, policy: str) -> dict[int, list[Record]]:
-    """K -> the records of one figure, one per seed; an empty list for a K of the paper that has none.
+def belongs(cell: Cell, m: int, policy: str) -> bool:
+    """Whether a run is of the figure of this m and policy. K = 1 is the same for both policies."""
+    return cell.m == m and (cell.lr_policy == policy or (cell.K == 1 and cell.lr_policy == "constant"))
 
-    K = 1 is the same for both policies. An unfinished run is left out where another seed has ended. Where records
-    differ in more than K and the seed, the setting with the most values of K is drawn, of equals the one whose name
-    sorts first.
+
+def setting_of(cell: Cell, policy: str) -> Cell:
+    """What the runs of one figure have in common."""
+    return dataclasses.replace(cell, K=1, seed=0, lr_policy=policy)
+
+
+def select(records: list[Record], m: int, policy: str, planned: list[Cell] | None = None) -> dict[int, list[Record]]:
+    """K -> the records of one figure, one per seed; an empty list for a planned K (None: of the paper) that has none.
+
+    An unfinished run is left out where another seed has ended. Where records differ in more than K and the seed, the
+    setting with the most values of K is drawn, of equals the one whose name sorts first.
     """
     settings = {}
     for record in sorted(records, key=lambda r: r.cell.name):
         cell = record.cell
-        if cell.m == m and (cell.lr_policy == policy or (cell.K == 1 and cell.lr_policy == "constant")):
-            setting = dataclasses.replace(cell, K=1, seed=0, lr_policy=policy)
-            settings.setdefault(setting, {}).setdefault(cell.K, []).append(record)
-    chosen = max(settings.values(), key=len, default={})
+        if belongs(cell, m, policy):
+            settings.setdefault(setting_of(cell, policy), {}).setdefault(cell.K, []).append(record)
+    setting, chosen = max(settings.items(), key=lambda item: len(item[1]), default=(None, {}))
+    expected = {*PAPER_K}
+    if planned is not None:
+        planned = [cell for cell in planned if belongs(cell, m, policy)]
+        expected = {cell.K for cell in planned if setting in (None, setting_of(cell, policy))}
     ended = {K: [run for run in runs if run.status != "unfinished"] for K, runs in chosen.items()}
-    return {K: ended.get(K) or chosen.get(K, []) for K in sorted({*PAPER_K, *chosen})}
+    return {K: ended.get(K) or chosen.get(K, []) for K in sorted({*expected, *chosen})}
 
 
 def figure_names(cells: Iterable[Cell]) -> dict[str, tuple[int, str]]:

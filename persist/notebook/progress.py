@@ -1,12 +1,13 @@
 """Progress, for people: of one run while it trains, and of a grid."""
 
 import builtins
+import contextlib
 import json
 import os
 from pathlib import Path
 
 from persist.cell import Cell
-from persist.record import load_records
+from persist.record import Record, RecordError, load_records
 
 
 class Stopped(Exception):
@@ -42,12 +43,18 @@ def duration(seconds: float) -> str:
 
 
 def grid_progress(cells: list[Cell], folder) -> str:
-    """How many of a grid's runs are done, in one line, and the time that the others take, judged by those."""
-    records = load_records(folder, cells)
-    done, lasts = {record.cell for record in records}, [record.history[-1] for record in records]
-    text = f"{len(done)} of {len(cells)} runs done"
+    """How many of a grid's runs are done or begun, in one line, and the time that it still takes, judged by those."""
+    begun = {}
+    for cell in cells:
+        with contextlib.suppress(OSError, RecordError):  # a run that ends takes its own away
+            begun[cell] = Record.load(Path(folder) / "unfinished" / f"{cell.name}.json").history[-1]
+    done = {run.cell: run.history[-1] for run in load_records(folder, cells)}  # afterwards: none is in neither
+    begun = {cell: last for cell, last in begun.items() if cell not in done}
+    text = f"{len(done)} of {len(cells)} runs done" + (f", {len(begun)} begun" if begun else "")
     work = sum(cell.epochs * cell.K * cell.examples for cell in cells if cell not in done)
-    if not done or not work:
+    work -= sum(last["gradients"] for last in begun.values())
+    lasts = [*done.values(), *begun.values()]
+    if not lasts or not work:
         return text
     seconds = work * sum(last["wall_seconds"] for last in lasts) / sum(last["gradients"] for last in lasts)
     return f"{text}; about {duration(seconds)} to go, one run after the other"

@@ -70,14 +70,14 @@ def train_or_load(cell: Cell, results_dir, *, force: bool = False, data_root=Non
 def _known(path: Path) -> Record | None:
     """The record that is there; else that of the same cell which another grid has trained or recorded, copied."""
     if path.exists():
-        print(f"{path} is there already and is shown; force=True trains it again")
+        print(f"{path} is there already and is shown; force trains it again")
         return Record.load(path)
     roots = (path.parent.parent, Path("results"))
     for other in [other for root in roots for other in sorted(root.glob(f"*/{path.name}"))]:
         with contextlib.suppress(RecordError):  # a damaged one is of no use here
             if other.parent.name != path.parent.name and (record := Record.load(other)).status != "unfinished":
                 record.save(path)
-                print(f"taken from {other}: the same run; force=True trains it again")
+                print(f"taken from {other}: the same run; force trains it again")
                 return record
     return None
 

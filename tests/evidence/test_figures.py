@@ -10,6 +10,7 @@ from persist import Cell
 from persist.evidence import select, tables
 from persist.evidence.curves import caption_of, save, style
 from persist.evidence.figures import FIGURES, describe_outcome, draw_all, draw_figure, draw_record, other_figures
+from persist.grids import Grid
 
 CELLS = [Cell(m=m, K=K, epochs=4) for m in (32, 256, 512) for K in (1, 2, 5)]
 CELLS += [Cell(m=m, K=K, lr_policy="kmu", epochs=4) for m in (32, 256, 512) for K in (2, 5)]
@@ -146,7 +147,7 @@ def test_nothing_recorded_gives_empty_figures_that_say_so():
 def test_the_files_are_those_of_the_grids_own_cells(records):
     """What lies beside is drawn with them, and makes no figure of its own."""
     own = [make_record(Cell(m=32, K=5, epochs=4, seed=1)), make_record(Cell(m=8, epochs=4))]
-    figures = draw_all(own, records, "seeds, paper")
+    figures = draw_all(own, records, Grid("seeds", [record.cell for record in own], beside="paper"))
     assert list(figures) == list(select.figure_names(record.cell for record in own)) == ["figure1", "m8"]
     labels = [text.get_text() for text in figures["figure1"].legends[0].get_texts()]
     assert labels[2].startswith("K = 5: best of the mean") and "not recorded" not in labels[1]
@@ -154,17 +155,42 @@ def test_the_files_are_those_of_the_grids_own_cells(records):
     assert list(draw_all(records)) == [f"figure{n}" for n in range(1, 6)] + ["m256-kmu"]
 
 
-def test_a_picture_that_the_paper_lacks_names_the_K_of_its_m():
-    records = [make_record(Cell(m=8, epochs=2))]
-    records += [
-        make_record(Cell(m=256, K=K, lr_policy=policy, epochs=2)) for K, policy in ((2, "constant"), (5, "kmu"))
-    ]
-    labels = {
-        name: [text.get_text().partition(":")[0] + ": not" * ("not recorded" in text.get_text()) for text in texts]
-        for name, figure in other_figures(records).items()
-        for texts in [figure.legends[0].get_texts()]
-    }
-    assert labels == {"m8": ["K = 1"], "m256-kmu": ["K = 2: not", "K = 5"]}
+def labels(figure):
+    """What its legend says, without the numbers."""
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    return [text.partition(":")[0] + ": not" * ("not recorded" in text) for text in texts]
+
+
+def test_a_picture_names_the_K_of_its_grid():
+    cells = [Cell(m=8, epochs=2)]
+    cells += [Cell(m=256, K=K, lr_policy=policy, epochs=2) for K, policy in ((1, "constant"), (5, "kmu"), (8, "kmu"))]
+    cells += [Cell(m=512, K=3, epochs=2)]
+    records = [make_record(cell) for cell in cells[:3]]
+    grid = Grid("some", cells)
+    found = {name: labels(figure) for name, figure in other_figures(records, grid=grid).items()}
+    assert found == {"m8": ["K = 1"], "m256-kmu": ["K = 1", "K = 5", "K = 8: not"]}
+    assert labels(draw_figure(3, records, grid)) == ["K = 3: not"] and labels(draw_figure(1, records, grid)) == []
+    assert describe_outcome(3, records, grid) == "Here:\nK = 3: not recorded yet."
+    assert describe_outcome(1, records, grid) == "No run of this grid."
+
+
+def test_a_caption_says_which_runs_are_not_drawn():
+    drawn = [make_record(Cell(m=512, K=K, epochs=4)) for K in (1, 5)]
+    assert "Not drawn" not in draw_figure(3, drawn).get_supxlabel()
+    going = make_record(Cell(m=512, K=5, epochs=4, seed=1), stopped_at=2)
+    assert "Not drawn: 1 unfinished run.\n" in draw_figure(3, [*drawn, going]).get_supxlabel()
+    others = [make_record(Cell(m=512, epochs=epochs, lr=0.1)) for epochs in (2, 4)]
+    told = "Not drawn: 2 runs with other lr, epochs; 1 unfinished run.\n"
+    assert told in draw_figure(3, [*drawn, *others, going]).get_supxlabel()
+
+
+def test_a_K_of_another_setting_is_not_called_missing():
+    """Each K at a rate of its own."""
+    records = [make_record(Cell(m=512, K=K, lr=lr, epochs=2)) for K, lr in ((1, 0.05), (3, 0.02), (1, 0.02))]
+    figure = draw_figure(3, records, Grid("some", [record.cell for record in records]))
+    assert labels(figure) == ["K = 1", "K = 3"] and "Not drawn: 1 run with other lr.\n" in figure.get_supxlabel()
+    alone = draw_figure(3, records[:2], Grid("some", [record.cell for record in records[:2]]))
+    assert len(labels(alone)) == 1 and "Not drawn: 1 run with other lr.\n" in alone.get_supxlabel()
 
 
 def test_an_unfinished_seed_is_left_out_where_another_has_ended():

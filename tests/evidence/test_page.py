@@ -39,6 +39,22 @@ def test_a_mark_without_a_block_is_named(folder):
         page.fill(path)
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("<!-- seeds -->", "<!-- seeds --> has no <!-- end --> before the next mark"),
+        ("  <!-- seeds --> \ntext\n<!-- recorded -->\n<!-- end -->\n", "<!-- seeds --> has no <!-- end -->"),
+        ("<!-- seeds -->\n<!-- end -->\n<!-- end -->\n", "<!-- end --> has no mark before it"),
+    ],
+)
+def test_a_mark_without_an_end_is_named_and_nothing_is_lost(folder, text, message):
+    path = folder / "page.md"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"page.md: {message}"):
+        page.fill(path)
+    assert path.read_text() == text
+
+
 def test_every_mark_of_the_projects_pages_has_a_block_which_some_page_shows(project, monkeypatch):
     """A block can do with no records."""
     monkeypatch.chdir(project)

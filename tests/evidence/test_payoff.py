@@ -221,13 +221,13 @@ def test_the_grids_are_written_from_the_records(tmp_path):
     # what the notebook and `payoff` read
     record("payoff", lambda c: {"fresh": 500e3, "reuse": 600e3, "spaced": 500e3}[arm_of(c)], 0.8)
     assert ratio(module.load(results, grids), 512).estimate == pytest.approx(1.2)
-    answered = payoff(0.5, 0.05, 512, results)
+    answered = payoff(0.5, 0.05, 512, root=results)
     assert answered.seconds["reuse"].estimate == pytest.approx(1.2 / 5)
-    assert "m = 512 (of the measured ones the nearest to your 64)" in payoff(0.5, 0.05, 64, results).evidence
+    assert "m = 512 (of the measured ones the nearest to your 64)" in payoff(0.5, 0.05, 64, root=results).evidence
 
 
 def test_of_equally_near_minibatch_sizes_both_are_named(project):
-    answered = payoff(0.5, 0.05, 128, project / "results")
+    answered = payoff(0.5, 0.05, 128, root=project / "results")
     assert "m = 32 (of the measured ones the nearest to your 128; 512 is as near)" in answered.evidence
 
 
@@ -392,10 +392,10 @@ def test_break_even_is_where_the_seconds_are_equal():
 
 def test_without_a_record_there_is_no_answer(tmp_path):
     with pytest.raises(ValueError, match="root must be the folder results/ of a checkout"):
-        payoff(0.1, 0.1, 128, tmp_path / "results")
+        payoff(0.1, 0.1, 128, root=tmp_path / "results")
     (tmp_path / "grids").mkdir()
     (tmp_path / "results").mkdir()
-    found = payoff(0.1, 0.1, 128, tmp_path / "results")
+    found = payoff(0.1, 0.1, 128, root=tmp_path / "results")
     assert found.seconds == {} and str(found) == "Whether reuse pays is not recorded yet."
 
 
@@ -403,11 +403,11 @@ def test_without_a_record_there_is_no_answer(tmp_path):
     "arguments, name",
     [((-1, 1, 32), "loading_seconds"), ((math.nan, 1, 32), "loading_seconds"), ((1, 0, 32), "step_seconds"),
      ((1, math.inf, 32), "step_seconds"), ((1, 1, 0), "m must"), ((1, 1, 32.0), "m must"),
-     ((1, 1, 32, "results", 0.3), "above must be one of 0.1, 0.05, 0.2, not 0.3")],
+     ((1, 1, 32, 0.3), "above must be one of 0.1, 0.05, 0.2, not 0.3")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(arguments, name):
     with pytest.raises(ValueError, match=name):
-        payoff(*arguments)
+        payoff(*arguments[:3], **dict(zip(["above"], arguments[3:])))
 
 
 def test_with_data_in_memory_only_gradients_count(monkeypatch):

@@ -197,7 +197,9 @@ def test_a_damaged_record_is_replaced_only_on_demand(places):
     (results / "some").mkdir(parents=True)
     path = results / "some" / f"{CELL.name}.json"
     path.write_text("damaged")
-    with pytest.raises(RecordError, match="REPLACE=1"):
+    with pytest.raises(
+        RecordError, match=f"^{path} is not a record: .*; or replace it: make record GRID=some REPLACE=1$"
+    ):
         copy_records(grid, runs, results)
     assert path.read_text() == "damaged"
     assert copy_records(grid, runs, results, replace=True) == [CELL.name] and Record.load(path) == make_record(CELL)

@@ -84,6 +84,6 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_a_name_whose_library_is_missing_says_what_to_install():
-    said = "persist.load_grid needs yaml: pip install 'minibatch-persistency[read]'"
+    said = "persist.load_grid needs yaml: pip install -e '.[read]' in the checkout"
     code = f"import persist\ntry: persist.load_grid\nexcept ImportError as error: assert str(error) == {said!r}, error"
     assert loaded_by(code, without=["yaml"]) == set()

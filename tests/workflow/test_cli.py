@@ -19,6 +19,7 @@ from workshop import environment, wait_for
 
 from persist import Cell, cli, load_records, train
 from persist.cli import main, parser
+from persist.evidence.compare import best_accuracy
 
 ONE, TWO = Cell(m=32, K=2, dataset="digits", epochs=3), Cell(m=64, dataset="digits", epochs=2)
 
@@ -77,7 +78,9 @@ def test_every_cell_can_be_said_on_the_command_line(cell):
     trained = []
     arguments = [f"--{name}={value}" for name, value in cell.as_dict().items() if value is not None]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("persist.notebook.runner.train_or_load", lambda cell, *_, **__: trained.append(cell))
+        patch.setattr(
+            "persist.notebook.runner.train_or_load", lambda cell, *_, **__: trained.append(cell) or make_record(ONE)
+        )
         main(["train", *arguments])
     assert trained == [cell]
 
@@ -138,26 +141,30 @@ def test_train_gives_the_record_that_train_gives(tmp_path, monkeypatch, capsys):
     assert record.continues(expected) and expected.continues(record)
     out = capsys.readouterr().out
     assert out.count(cell.name) >= 2 and out.count("m=32 K=2: epoch") == 2 and "is there already" in out
+    said = f"runs/mine/{cell.name}.json: finished, best accuracy {best_accuracy(record):.4f}\n"
+    assert out.count(said) == 2 and out.endswith(said)
 
 
 def test_the_status_of_a_grid_counts_what_has_ended(folder, capsys):
     save(make_record(ONE), "runs/some")
     save(make_record(TWO, stopped_at=1), "runs/some/unfinished")
     main(["status", "some"])
-    assert capsys.readouterr().out.startswith("some: 1 of 2 ")
+    assert capsys.readouterr().out.startswith("some: 1 of 2 runs done, 1 begun; ")
 
 
 @pytest.mark.parametrize("verb", ["grid", "status"])
 def test_a_broken_grid_is_refused_in_a_line_before_the_engine_starts(folder, verb):
     Path("grids/bad.yaml").write_text("cells: [{m: 32, K: [1, 0]}]\n")
     Path("grids/odd.yaml").write_text("kind: nosuch\ncells: [{m: 32}]\n")
+    Path("grids/mine.yaml").write_text("kind: payoff\ncells: [{m: 32}]\n")
     named = (
         "a grid is named like its file in grids/, without .yaml: letters, digits, - and _, beginning with a letter or"
     )
     for name, message in (
         ("bad", "grids/bad.yaml: K must be an int from 1 to 1000000, not 0 (in "),
         ("odd", "grids/odd.yaml: kind must be one of "),
-        ("nosuch", "grids/nosuch.yaml: there is no such grid; the grids in grids are: bad, odd, some"),
+        ("mine", "grids/mine.yaml: kind 'payoff' is that of grids/payoff.yaml alone"),
+        ("nosuch", "grids/nosuch.yaml: there is no such grid; the grids in grids are: bad, mine, odd, some"),
         *(
             (name, f"{named} digit, not {name!r}")
             for name in ("../grids/some", "some.yaml", "two words", "/tmp/x", "_x")
@@ -218,7 +225,7 @@ def test_the_engine_is_that_of_this_environment_activated_or_not(folder, monkeyp
 def test_where_snakemake_is_missing_the_error_says_how_to_install_it(folder, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    with pytest.raises(SystemExit, match=r"snakemake is not installed: pip install 'minibatch-persistency\[read\]'"):
+    with pytest.raises(SystemExit, match=r"snakemake is not installed: pip install -e '.\[read\]' in the checkout"):
         main(["publish"])
 
 
@@ -360,6 +367,26 @@ def test_every_command_that_reads_records_names_a_damaged_one_in_a_line(project,
     ):
         main(arguments.split())
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("arguments", ["page README.md", "report out", "publish"])
+def test_a_recorded_run_that_no_page_would_show_is_named(project, folder, arguments):
+    """Of an older version of its grid, or of a Cell that had other fields."""
+    (folder / "README.md").write_text((project / "README.md").read_text())
+    path = save(make_record(Cell(m=99, dataset="digits", epochs=2)), "results/some")
+    with pytest.raises(SystemExit, match=f"^error: {path} is of no run of grids/some.yaml: move it, or add its run"):
+        main(arguments.split())
+    assert not (folder / "out").exists()
+    save(make_record(ONE), "results/gone")
+    path.unlink()
+    with pytest.raises(SystemExit, match="^error: results/gone holds records, and there is no grids/gone.yaml: move "):
+        main(arguments.split())
+
+
+def test_where_there_is_no_project_no_report_is_made(folder):
+    with pytest.raises(SystemExit, match="^error: the report is made in the project's folder: there is no results/"):
+        main(["report", "out"])
+    assert not (folder / "out").exists()
 
 
 def test_a_command_that_makes_pages_needs_no_record(project, folder):

@@ -41,10 +41,12 @@ def test_somebody_looks_at_a_notebook_that_does_not_run_in_batch(monkeypatch):
 def test_a_grid_counts_its_records(tmp_path):
     cells = [Cell(m=m, dataset="digits", epochs=2) for m in (32, 64, 128, 256)]
     assert grid_progress(cells, tmp_path) == "0 of 4 runs done"
-    record = make_record(cells[0], seconds=29.0)  # wall: 2 * 29 + 2 = 60 s for 2 epochs; three such are left
+    record = make_record(cells[0], seconds=29.0)  # wall: 30 s for an epoch
     record.save(tmp_path / f"{cells[0].name}.json")
-    make_record(cells[2], stopped_at=1).save(tmp_path / "unfinished" / f"{cells[2].name}.json")
-    assert grid_progress(cells, tmp_path) == "1 of 4 runs done; about 3 min to go, one run after the other"
+    make_record(cells[2], seconds=89, stopped_at=1).save(tmp_path / "unfinished" / f"{cells[2].name}.json")  # 90 s
+    (tmp_path / "unfinished" / f"{cells[3].name}.json").write_text("damaged")  # the checkpoint beside it counts
+    # five epochs are left, at the mean of the three that are done: 50 s
+    assert grid_progress(cells, tmp_path) == "1 of 4 runs done, 1 begun; about 4 min to go, one run after the other"
     for cell in cells:
         make_record(cell).save(tmp_path / f"{cell.name}.json")
     assert grid_progress(cells, tmp_path) == "4 of 4 runs done"

@@ -68,7 +68,7 @@ def test_the_command_line_says_what_it_needs(python):
     for command in ([python.parent / "persist"], [python, "-m", "persist"]):
         result = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=python.parent)
         assert result.returncode == 1 and result.stdout == ""
-        assert result.stderr.startswith("error: yaml is not installed: pip install 'minibatch-persistency[read]'")
+        assert result.stderr.startswith("error: yaml is not installed: pip install -e '.[read]' in the checkout")
 
 
 def test_nothing_else_is_installed(python):
