@@ -20,7 +20,8 @@ from persist.grids import Grid, find_records, load_grid
 from persist.record import Record, write_atomically
 
 # links to other pages: this one stands alone
-ASIDE, PAGE = re.compile(r"\s\(\[[^]]*\]\(docs/[^)]*\)\)"), re.compile(r"\[([^]]*)\]\(docs/[^)]*\)")
+ASIDE = re.compile(r"\s+\(\[[^]]*\]\(docs/[^)]*\)\)|;\s+\[how\]\(docs/[^)]*\)")
+PAGE = re.compile(r"\[([^]]*)\]\(docs/[^)]*\)")
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 COMMENT = re.compile(r"<!-- (.*?) -->")  # matplotlib keeps each text of an SVG picture as a comment
 LEGIBLE = 1.09  # CSS pixels for each point of a picture's width: its smallest text, 8.33 points, is 9 pixels high then
