@@ -120,8 +120,8 @@ def answer(evidence: Evidence, m: int) -> str:
     return "\n".join(lines)
 
 
-def short(evidence: Evidence) -> str:
-    """Should I use it? The answer, in three sentences."""
+def short(evidence: Evidence, aside: str = " ([how](docs/payoff.md))") -> str:
+    """Should I use it? The answer, in three sentences; aside: what follows the first C/L."""
     if not (goals := _goals(evidence)):
         return f"{NOT_YET.capitalize()}."
     in_memory, sooner, loaded = {}, [], []
@@ -142,7 +142,7 @@ def short(evidence: Evidence) -> str:
     if len(sooner) < 2 * len(goals):
         sooner.append("to the others no gain is shown" if sooner else "sooner at no C/L that is known")
     return (
-        f"With the data in memory: {memory}. Behind a loader it depends on C/L ([how](docs/payoff.md)): K = {K} comes "
+        f"With the data in memory: {memory}. Behind a loader it depends on C/L{aside}: K = {K} comes "
         f"{'; '.join(sooner)}. On as many examples loaded, its lowest loss against that of K = 1: {'; '.join(loaded)}."
     )
 
@@ -318,8 +318,7 @@ def blocks(root="results", grids="grids") -> dict[str, str]:
     ):
         shown = "\n".join(f"![{Path(path).name}](../figures/{path}.png)" for path in paths)
         found[name] = shown if any(runs.values()) else f"{NOT_YET.capitalize()}."
-    ratio_of = ", the time of a training step over that of loading a minibatch"
-    found["short"] = wrapped(short(evidence).replace(" ([how](docs/payoff.md))", ratio_of))
+    found["short"] = wrapped(short(evidence, ", the time of a training step over that of loading a minibatch"))
     return found | {"answer": "\n\n".join(answer(evidence, m) for m in SIZES)}
 
 
