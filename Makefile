@@ -2,7 +2,7 @@
 #   make reproduce [GRID=...]       train a grid (default: preview, with a GPU paper) and draw its figures into runs/<grid>/ (PROFILE=slurm: on a cluster; ARGS=...: for Snakemake)
 #   make record [GRID=...]          keep what was trained: runs/<grid>/ -> results/<grid>/ (FROM=...: another folder than runs; REPLACE=1)
 #   make publish                    redraw figures, tables, verdicts, docs, README and report from results/, without training or torch
-#   make report                     one page to read from results/ and figures/: report/index.html
+#   make report                     README.md and docs/ as one page to read: report/index.html
 #   make test                       every check but the slow ones; make test-slow: those
 #   make test-faults                a grid killed at ten random moments: nothing may be lost (KILLS=..., SEED=...)
 #   make test-browser               the notebooks and the page in a real browser (Debian's chromium)

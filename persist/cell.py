@@ -63,7 +63,9 @@ class Cell:
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
-            _check_choice(name, getattr(self, name), allowed)
+            value = getattr(self, name)
+            if not any(value == choice and type(value) is type(choice) for choice in allowed):  # True == 1 == 1.0
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
         n_train, n_test = DATASETS[self.dataset]
         _check_int("seed", self.seed, 0, 2**32 - 1)
         _check_int("K", self.K, 1, 1_000_000)
@@ -163,12 +165,6 @@ class Cell:
                 }
             )
         return counters
-
-
-def _check_choice(name, value, allowed):
-    # by type as well: True == 1 == 1.0
-    if not any(value == choice and type(value) is type(choice) for choice in allowed):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
 
 
 def _check_int(name, value, low, high, what=""):

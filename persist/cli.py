@@ -84,12 +84,9 @@ def payoff_grids(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write one page to read from results/ and figures/: report/index.html."""
+    """Write README.md and docs/ as one page to read: report/index.html."""
     from persist.evidence.report import write_report
 
-    if not Path("results").is_dir():
-        raise ValueError("the report is made in the project's folder: there is no results/ here")
-    check_recorded("results")
     print(write_report(Path("."), options.folder))
 
 
@@ -155,10 +152,8 @@ def _memory_mb() -> int:
 
 def _lock(path: Path) -> None:
     """A second engine waits. The system releases this lock, whatever happens to its holder; Snakemake's outlives it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
+    import fcntl
+
     path.parent.mkdir(exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT)
     try:

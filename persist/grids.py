@@ -128,9 +128,10 @@ _StrictLoader.add_implicit_resolver(
 
 def find_records(cells: list[Cell], folders: Iterable[str | os.PathLike]) -> list[Record]:
     """What is known of these cells, in their order: of each the longest record in the folders, a finished one first,
-    and of equally long ones that of the first folder. In runs/<grid>, those of runs that go on lie in unfinished/."""
+    and of equally long ones that of the first folder. In runs/<grid>, those of runs that go on lie in unfinished/; it
+    is read first, so that a run that ends meanwhile is not missed."""
     found: dict[Cell, Record] = {}
-    for place in (place for folder in map(Path, folders) for place in (folder, folder / "unfinished")):
+    for place in (place for folder in map(Path, folders) for place in (folder / "unfinished", folder)):
         for record in load_records(place, cells) if place.is_dir() else []:
             if record.cell not in found or _extent(record) > _extent(found[record.cell]):
                 found[record.cell] = record

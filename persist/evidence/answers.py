@@ -28,9 +28,9 @@ def behind_loaders(root, grids="grids") -> dict[tuple[float, int], float]:
 
 
 def recorded(root, grids="grids") -> pd.DataFrame:
-    """A row for every grid, the paper's first: how much is recorded, and the hours that its runs took and would take,
-    one after the other: for each gradient as long as recorded runs with the same m, or else as all of them; of those
-    that ended, how many lost their core to other work."""
+    """A row for every grid, the paper's first: how much is recorded; the hours that its runs took, and would take in
+    all, one after the other, at as many gradients an hour; of those that ended, how many lost their core to other
+    work."""
     rows, paths = [], sorted(Path(grids).glob("*.yaml"), key=lambda path: (path.stem[:5] != "paper", path.stem))
     for grid in (load_grid(path) for path in paths if path.stem != "smoke"):
         records = find_records(grid.cells, [Path(root) / grid.name])
@@ -39,20 +39,14 @@ def recorded(root, grids="grids") -> pd.DataFrame:
         judged = [answer for answer in map(was_disturbed, ended) if answer is not None]
         # the runs of this one come into its file once their rates are chosen
         planned = len(SIZES) * len(ARMS) * len(SEEDS) if grid.name == "payoff" else len(grid.cells)
-        hours, all_hours, done = 0.0, 0.0, {r.cell: r.history[-1] for r in records}
-        for cell in grid.cells:
-            last = done.get(cell, {"wall_seconds": 0, "gradients": 0})
-            alike = [done[c] for c in done if c.m == cell.m] or list(done.values())
-            left = cell.epochs * cell.K * cell.examples - last["gradients"]
-            hours += last["wall_seconds"] / 3600
-            if alike:
-                each = sum(e["wall_seconds"] for e in alike) / sum(e["gradients"] for e in alike)
-                all_hours += (last["wall_seconds"] + left * each) / 3600
+        hours = sum(r.history[-1]["wall_seconds"] for r in records) / 3600
+        done = sum(r.history[-1]["gradients"] for r in records)
+        work = sum(cell.epochs * cell.K * cell.examples for cell in grid.cells) * planned / len(grid.cells)
         rows.append({
             "grid": f"`{grid.name}`", "runs": f"{len(ended)} of {planned}",
             "unfinished": ", ".join(going) or "-",
             "disturbed": f"{sum(judged)} of {len(judged)}" if judged else "-", "hours so far": f"{hours:.1f}",
-            "hours in all, about": f"{all_hours * planned / len(grid.cells):.1f}" if done else "-",
+            "hours in all, about": f"{hours * work / done:.1f}" if done else "-",
         })  # fmt: skip
     return pd.DataFrame(rows)
 

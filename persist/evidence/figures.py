@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -15,7 +16,6 @@ from persist.evidence.curves import (
     SMALL,
     caption_of,
     count,
-    describe_hardware,
     draw_curve,
     label_panels,
     save_all,  # noqa: F401
@@ -29,7 +29,6 @@ from persist.evidence.select import (
     best,
     figure_names,
     grid_records,
-    mean_curve,
     select,
     setting_of,
     timed,
@@ -53,39 +52,20 @@ def draw_figure(number: int, records: list[Record], grid: Grid | None = None) ->
 figure_1, figure_2, figure_3, figure_4, figure_5 = (partial(draw_figure, number) for number in FIGURES)
 
 
-def describe_outcome(number: int, records: list[Record], grid: Grid | None = None) -> str:
-    """What came out here for Figure 1, ..., 5: a line for each K of the grid (without one: of the paper)."""
+def outcome(number: int, records: list[Record], grid: Grid | None = None) -> pd.DataFrame:
+    """What came out here for Figure 1, ..., 5: a row for each K of which there are records."""
     curves = select(records, *FIGURES[number], grid.cells if grid else None)
-    lines = ["Here:" if curves else "No run of this grid."]
-    for K, runs in curves.items():
-        text = "not recorded yet."
-        if top := best(runs):
-            curve = [point for point in mean_curve(runs) if point["test_loss"] is not None]
-            low, last = min(curve, key=lambda point: point["test_loss"]), curve[-1]
-            text = (
-                f"best accuracy {top['test_accuracy']:.4f} at epoch {top['epoch']} ({top['seconds']:,.0f} s), "
-                f"lowest loss {low['test_loss']:.3f} at epoch {low['epoch']}; after {last['epoch']} of "
-                f"{runs[0].cell.epochs} epochs accuracy {last['test_accuracy']:.4f}, loss {last['test_loss']:.3f}, "
-                f"{last['seconds']:,.0f} s on {describe_hardware(runs)}. n = {len(runs)}."
-            )
-        lines.append(f"K = {K}: {text}")
-    return "\n".join(lines)
-
-
-def other_figures(records: list[Record], beside: Sequence[Record] = (), grid: Grid | None = None) -> dict[str, Figure]:
-    """Figures like the paper's for every other m and policy of the records, by a name for their files. beside: drawn
-    with them, but no reason for a figure."""
-    runs, names = [*records, *beside], figure_names(record.cell for record in records)
-    others = {name: shown for name, shown in names.items() if shown not in FIGURES.values()}
-    return {name: _draw("", m, policy, runs, grid) for name, (m, policy) in others.items()}
+    return summary([run for runs in curves.values() for run in runs])
 
 
 def draw_all(records: list[Record], beside: Sequence[Record] = (), grid: Grid | None = None) -> dict[str, Figure]:
-    """Name of a file -> its figure: those of figure1, ..., figure5 that the records belong to, and other_figures."""
-    names = figure_names(record.cell for record in records)
-    runs, numbers = [*records, *beside], [number for number in FIGURES if f"figure{number}" in names]
-    figures = {f"figure{number}": draw_figure(number, runs, grid) for number in numbers}
-    return figures | other_figures(records, beside, grid)
+    """Name of a file -> its figure: those of figure1, ..., figure5 that the records belong to, and others like them for
+    every other m and policy. beside: drawn with them, but no reason for a figure."""
+    numbers, runs = {shown: number for number, shown in FIGURES.items()}, [*records, *beside]
+    return {
+        name: draw_figure(numbers[shown], runs, grid) if shown in numbers else _draw("", *shown, runs, grid)
+        for name, shown in figure_names(record.cell for record in records).items()
+    }
 
 
 def draw_record(record: Record) -> Figure:
@@ -118,7 +98,7 @@ def _draw(name: str, m: int, policy: str, records: list[Record], grid: Grid | No
     left = [run for run in records if belongs(run.cell, m, policy) and run not in drawn]
     others = [run for run in left if setting_of(run.cell, policy) != setting_of(drawn[0].cell, policy)]
     told = [f"{count(len(others), 'run')} with other {', '.join(varying([*drawn, *others]))}"] if others else []
-    if going := len(left) - len(others):
+    if going := sum(run.status == "unfinished" for run in left if run not in others):
         told.append(count(going, "unfinished run"))
     more = [f"Not drawn: {'; '.join(told)}."] if told else []
     title = f"{name}m = {m}, learning rate " + ("µ" if policy == "constant" else "kµ at the k-th use")

@@ -14,7 +14,6 @@ from persist.evidence.claims import judge_all, verdict_table
 from persist.evidence.kinds import KINDS
 from persist.evidence.select import grid_records
 from persist.evidence.tables import markdown, wrapped
-from persist.grids import find_records, load_grid
 from persist.record import write_atomically
 
 MARK = r"^[ \t]*<!-- (?P<name>[\w -]+) -->[ \t]*\n"
@@ -53,18 +52,8 @@ def verdicts(root, grids="grids") -> str:
 
 def _recorded(root) -> dict[str, str]:
     table, judged = recorded(root), verdicts(root).partition("\n")[0]
-    rows = table.to_dict("records")
-    runs = ", ".join(
-        f"{row['grid']} {row['runs']} ({row['hours in all, about']} h)".replace(" (- h)", "") for row in rows
-    )
-    grids = [load_grid(Path("grids") / f"{row['grid'].strip('`')}.yaml") for row in rows]
-    processors = sorted(
-        {run.environment["cpu"] for grid in grids for run in find_records(grid.cells, [Path(root) / grid.name])}
-    )
-    short = wrapped(
-        f"Verdicts so far: {judged} Runs so far (hours of the whole grid on one core, about): {runs}. "
-        f"Trained on: {'; '.join(processors) or 'nothing yet'}."
-    )
+    runs = ", ".join(f"{name} {n} ({hours} h)" for name, n, *_, hours in table.itertuples(index=False))
+    short = wrapped(f"Verdicts so far: {judged} Runs so far (hours of the whole grid on one core, about): {runs}.")
     return {"": markdown(table), "short": short}
 
 

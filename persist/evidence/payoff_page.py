@@ -46,17 +46,6 @@ from persist.record import Record
 TARGETS = (0.05, 0.10, 0.20, 0.30, 0.40, 0.50)  # above L*
 EVERY = "every"  # C/L
 KMU = CONTRASTS[3]  # the one at the rates k * mu
-MEANS = {  # what a verdict means for the time, where that is as the gradients
-    "saves gradients": "yes, it saves gradients, and so time,",
-    "free": "it makes no difference",
-    "costs gradients": "no, it costs gradients, and so time,",
-    "undecided": "not known",
-}
-
-
-def times(ratio: Ratio) -> str:
-    """As in `takes ... the gradients`."""
-    return f"{ratio} times" if ratio.bounded else "an unknown multiple of"
 
 
 def turning_points(ratio: Ratio) -> tuple[str, str]:
@@ -66,93 +55,36 @@ def turning_points(ratio: Ratio) -> tuple[str, str]:
     return below, EVERY if ratio.low > K else f"{1 / ratio.low:.2f}" if ratio.low > 1 else "-"
 
 
-def when(ratio: Ratio) -> str:
-    """The same in words."""
-    shown = []
-    for word, side, point in zip(("sooner", "later"), ("below", "above"), turning_points(ratio)):
-        if point != "-":
-            shown.append(f"{word} at every C/L" if point == EVERY else f"{word} where C/L is {side} {point}")
-    return " and ".join(shown) or "at no C/L known to be sooner or later"
-
-
-def verdicts(evidence: Evidence, m: int, names: list[str], contrast=CONTRASTS[0]) -> dict[str, str]:
-    """What a contrast is, in words -> the targets that have them, joined; the primary target's first."""
-    words = {}
-    for target, name in enumerate(names):
-        words.setdefault(_plain(ratio(evidence, m, *contrast, target)), []).append(name)
-    return {word: " and ".join(of) for word, of in words.items()}
-
-
-def in_words(words: dict[str, str]) -> str:
-    """Verdicts with their targets, or the only one alone."""
-    return "; ".join(f"{word} to {of}" for word, of in words.items()) if len(words) > 1 else [*words][0]
-
-
-def answer(evidence: Evidence, m: int) -> str:
-    """For somebody who trains, at one m."""
-    reuse, spaced, _, kmu = (ratio(evidence, m, *contrast) for contrast in CONTRASTS)
-    if not reuse.complete:
-        return f"**m = {m}:** {NOT_YET}."
-    names = [f"L\\* + {above:.2f}" for above in ABOVE]
-    lines = [f"**m = {m}, `reuse` against `fresh`: {in_words(verdicts(evidence, m, names))}.**\n"]
-    for target in (0, LOOSE):
-        r = ratio(evidence, m, target=target)
-        loaded = f" and {r.times(1 / K)} times the examples" if r.high < math.inf else ""
-        lines.append(
-            f"- To {names[target]} it takes {times(r)} the gradients{loaded}; behind a loader it is {when(r)}."
-        )
-    least = targets(evidence.rates, m)[0] - ABOVE[0]
-    looser = [above for above in TARGETS if ratio_to(least + above, evidence, m, *CONTRASTS[0]).low > K]
-    if looser:
-        to = " and ".join(f"L\\* + {above:.2f}" for above in looser)
-        lines.append(f"- To {to}, not planned, it takes more than {K} times the gradients: later at every C/L.")
-    if spaced.complete:
-        lines.append(f"- `spaced` takes {times(spaced)} the gradients of `fresh` to {names[0]}.")
-    if kmu.complete:
-        loose, against = ratio(evidence, m, *KMU, LOOSE), ratio(evidence, m, "reuse-kmu")
-        lines.append(
-            f"- At the rates kµ `reuse-kmu` takes {times(kmu)} the gradients of `fresh-kmu` to {names[0]}, and "
-            f"{times(loose)} to {names[LOOSE]}: {in_words(verdicts(evidence, m, names, KMU))}. Over `fresh`, "
-            f"which is not a planned contrast, its ratio to {names[0]} is: {against}."
-        )
-    else:
-        lines.append(f"- The rates kµ: {kmu.verdict}.")
-    return "\n".join(lines)
-
-
 def short(evidence: Evidence, aside: str = " ([how](docs/payoff.md))") -> str:
     """Should I use it? The answer, in three sentences; aside: what follows the first C/L."""
     if not (goals := _goals(evidence)):
         return f"{NOT_YET.capitalize()}."
-    in_memory, sooner, loaded = {}, [], []
+    found = {(m, target): ratio(evidence, m, target=target) for m in goals for target in (LOOSE, 0)}
+    answer = f"it depends: K = {K} takes, relative to K = 1,"
+    if all(r.low > 1 for r in found.values()):
+        answer = f"no, K = {K} takes longer than K = 1"
+    elif all(r.high < 1 for r in found.values()):
+        answer = f"yes, K = {K} takes less time than K = 1"
+    takes, sooner, loaded = [], [], []
     for m in SIZES:
-        words = verdicts(evidence, m, [f"{goal:.2f}" for goal in goals.get(m, ())])
-        (word, to), *others = words.items() or [(NOT_YET, "")]
-        turns = f" to a loss of {to} ({'; '.join(f'{other} to {of}' for other, of in others)})" if others else ""
-        in_memory.setdefault(MEANS.get(word, word), []).append(f"m = {m}{turns}")
-    for m, target in itertools.product(goals, (LOOSE, 0)):
-        where = when(ratio(evidence, m, target=target)).partition(" and ")[0]
-        if where.startswith("sooner") and _reached(evidence, m, target):
-            sooner.append(where.replace("sooner", f"sooner at m = {m} to {goals[m][target]:.2f}"))
+        each = [f"{found[m, target]} times to {goals[m][target]:.2f}" for target in (LOOSE, 0) if m in goals]
+        takes.append(f"at m = {m}, {' and '.join(each) or NOT_YET}")
+    for (m, target), r in found.items():
+        below, _ = turning_points(r)
+        if below != "-" and _reached(evidence, m, target):
+            where = "at every C/L" if below == EVERY else f"where C/L is below {below}"
+            sooner.append(f"sooner at m = {m} to {goals[m][target]:.2f} {where}")
     for m in goals:
         runs = [ended(of_arm(evidence.test, m, arm)) for arm in ("reuse", "fresh")]
         least = [_mean_lowest(of, budget(runs[0][0].cell) / K) for of in runs]
-        loaded.append(f"at m = {m}: {least[0]:.3f} against {least[1]:.3f}")
-    memory = "; ".join(f"{means} at {' and at '.join(of)}" for means, of in in_memory.items())
-    if len(sooner) < 2 * len(goals):
+        loaded.append(f"{least[0]:.3f} against {least[1]:.3f} at m = {m}")
+    if len(sooner) < len(found):
         sooner.append("to the others no gain is shown" if sooner else "sooner at no C/L that is known")
     return (
-        f"With the data in memory: {memory}. Behind a loader it depends on C/L{aside}: K = {K} comes "
-        f"{'; '.join(sooner)}. On as many examples loaded, its lowest loss against that of K = 1: {'; '.join(loaded)}."
+        f"With the data in memory: {answer} to the same test loss, counted in gradients: {'; '.join(takes)}. "
+        f"Behind a loader it depends on C/L{aside}: K = {K} comes {'; '.join(sooner)}. On as many examples loaded, its "
+        f"lowest loss against that of K = 1: {'; '.join(loaded)}."
     )
-
-
-def _plain(r: Ratio) -> str:
-    """The plan's word; where it is `undecided`, what is known all the same."""
-    if r.verdict != "undecided":
-        return r.verdict
-    leans = "more, but not surely by a quarter," * (r.low > 1) + "fewer, but not surely by a fifth," * (r.high < 1)
-    return leans or ("undecided" if r.bounded else "not known")
 
 
 SHORT = (  # what short_table() shows
@@ -225,7 +157,8 @@ def contrasts_table(evidence: Evidence) -> pd.DataFrame:
                 "m": m, "contrast": f"{arm} / {other}", "gradients": str(primary), "verdict": primary.verdict,
                 "examples loaded": str(primary.times(ARMS[arm].loads / ARMS[other].loads)),
                 "pairs that missed the target": f"{primary.censored} of {primary.pairs}",
-                **{f"gradients to L* + {above:.2f}": str(r) for above, r in zip(ABOVE[1:], others)},
+                **{f"gradients to L* + {above:.2f}": f"{r}: {r.verdict}" if r.bounded else str(r)
+                   for above, r in zip(ABOVE[1:], others)},
                 "best accuracy, difference": str(all(runs) and accuracy_gap(best_accuracy, *runs) or NOT_YET),
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -308,7 +241,7 @@ def check_table(evidence: Evidence, path="benchmarks/results/payoff.json") -> pd
 def blocks(root="results", grids="grids") -> dict[str, str]:
     """Name -> Markdown: what docs/payoff.md and the notebook say of the records."""
     evidence = load(root, grids)
-    tables = {"arms": arms_table, "contrasts": contrasts_table, "targets": targets_table}
+    tables = {"turns": short_table, "arms": arms_table, "contrasts": contrasts_table, "targets": targets_table}
     tables |= {"moment": moment_table, "check": check_table}
     found = {name: markdown(table(evidence)) for name, table in tables.items()}
     for name, runs, *paths in (
@@ -319,7 +252,7 @@ def blocks(root="results", grids="grids") -> dict[str, str]:
         shown = "\n".join(f"![{Path(path).name}](../figures/{path}.png)" for path in paths)
         found[name] = shown if any(runs.values()) else f"{NOT_YET.capitalize()}."
     found["short"] = wrapped(short(evidence, ", the time of a training step over that of loading a minibatch"))
-    return found | {"answer": "\n\n".join(answer(evidence, m) for m in SIZES)}
+    return found
 
 
 def draw(grid: str, evidence: Evidence) -> dict[str, Figure]:

@@ -1,9 +1,10 @@
-"""One page to read, made from results/ and figures/: report/index.html. Imports no torch.
+"""The project's pages as one page to read: README.md and docs/ in report/index.html. Imports no torch.
 
 The page is one file. It loads nothing from elsewhere: pictures are data URIs, the style is inside, there is no script.
 """
 
 import base64
+import html
 import re
 from pathlib import Path
 
@@ -11,45 +12,31 @@ import jinja2
 import mistune
 from markupsafe import Markup
 
-from persist.evidence.answers import answers
-from persist.evidence.curves import commits, count, describe_hardware
-from persist.evidence.kinds import kind_of
-from persist.evidence.page import verdicts
-from persist.evidence.tables import markdown, summary
-from persist.grids import Grid, find_records, load_grid
-from persist.record import Record, write_atomically
+from persist.record import write_atomically
 
-# links to other pages: this one stands alone
-ASIDE = re.compile(r"\s+\(\[[^]]*\]\(docs/[^)]*\)\)|;\s+\[how\]\(docs/[^)]*\)")
-PAGE = re.compile(r"\[([^]]*)\]\(docs/[^)]*\)")
+PAGES = {"README": "README.md"}
+PAGES |= {name: f"docs/{name}.md" for name in ("results", "payoff", "time", "reading", "speed", "reproduce")}
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-COMMENT = re.compile(r"<!-- (.*?) -->")  # matplotlib keeps each text of an SVG picture as a comment
+COMMENT = re.compile(r"<!--\s(.*?)\s-->", re.DOTALL)  # in a page: marks; in an SVG picture: each of its texts
+LINK = re.compile(r'<a href="(?!http)(?:[^"]*?(\w+)\.md)?[^"]*">(.*?)</a>', re.DOTALL)
+PICTURE = re.compile(r'<img src="([^"]*)"[^>]*>')
+TABLE = re.compile(r"<table>(.*?)</table>", re.DOTALL)
+WIDE = '<span class="wide" tabindex="0">{}</span>'  # what is wider than the page scrolls in it; also within a paragraph
 LEGIBLE = 1.09  # CSS pixels for each point of a picture's width: its smallest text, 8.33 points, is 9 pixels high then
 
 
 def write_report(root, folder) -> Path:
-    """Write the page of the project in `root` to folder/index.html, which is returned.
-
-    Raises RecordError for a damaged record, ValueError for a grid that cannot be read, OSError for a file.
-    """
+    """Write the page of the project in `root` to folder/index.html, which is returned. Raises OSError for a file."""
     path = Path(folder) / "index.html"
     write_atomically(path, build(root).encode())
     return path
 
 
 def build(root) -> str:
-    """The page, as HTML: the grids that have records, the paper's first."""
-    root = Path(root)
-    results, paths = root / "results", sorted(root.glob("grids/*.yaml"))
-    grids = [load_grid(path) for path in sorted(paths, key=lambda path: not path.stem.startswith("paper"))]
-    found = [(grid, find_records(grid.cells, [results / grid.name])) for grid in grids]
+    """The page, as HTML."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text()).render(
-        idea=_pictures(root / "figures", ["idea"]),
-        grids=[_section(root, grid, records) for grid, records in found if records],
-        answers=_html(PAGE.sub(r"\1", ASIDE.sub("", answers(results, root / "grids")))),
-        verdicts=_html(verdicts(results, root / "grids")),
-    )
+    pages = {name: Markup(_html(Path(root) / path)) for name, path in PAGES.items()}
+    return environment.from_string(TEMPLATE.read_text()).render(pages=pages)
 
 
 def alt_text(svg: str) -> str:
@@ -59,36 +46,18 @@ def alt_text(svg: str) -> str:
     return " ".join(text if text.endswith(".") else f"{text}." for text in sentences)
 
 
-def _section(root: Path, grid: Grid, records: list[Record]) -> dict:
-    """For the template: what a grid is (the comment in its file), how it ran, its pictures and its table."""
-    lines = (root / "grids" / f"{grid.name}.yaml").read_text().splitlines()
-    hours = sum(record.history[-1]["wall_seconds"] for record in records) / 3600
-    unfinished = sum(record.status == "unfinished" for record in records)
-    ran = (
-        f"{len(records)} of {count(len(grid.cells), 'run')} recorded"
-        + (f", {unfinished} of them unfinished" if unfinished else "")
-        + f"; {hours:.2g} hours in all. {describe_hardware(records)}; commit {commits(records)}."
-    )
-    return {
-        "name": grid.name,
-        "comment": " ".join(line.lstrip("# ") for line in lines if line.startswith("#")),
-        "ran": ran,
-        "pictures": _pictures(root / "figures" / grid.name, kind_of(grid).pictures(grid)),
-        "table": _html(markdown(summary(records))),
-    }
+def _html(path: Path) -> str:
+    """A page: links to the others lead to their places in this one, of links to other files the words stay."""
+    text = mistune.create_markdown(plugins=["table"])(COMMENT.sub("", path.read_text()))
+    text = LINK.sub(lambda link: f'<a href="#{link[1]}">{link[2]}</a>' if link[1] in PAGES else link[2], text)
+    text = PICTURE.sub(lambda picture: _picture((path.parent / picture[1]).with_suffix(".svg").read_text()), text)
+    claims = re.compile(r"\s*<thead>\s*<tr>\s*<th>where<")
+    return TABLE.sub(lambda t: WIDE.format(f"<table{' class=claims' * bool(claims.match(t[1]))}>{t[1]}</table>"), text)
 
 
-def _pictures(folder: Path, names) -> list[dict]:
-    """For the template, of the pictures that are drawn already: the least width in pixels at which each can be read,
-    its words, itself as a data URI."""
-    pictures = []
-    for name in (name for name in names if (folder / f"{name}.svg").exists()):
-        svg = (folder / f"{name}.svg").read_text()
-        uri = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-        points = float(re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)[1])
-        pictures.append({"name": name, "alt": alt_text(svg), "uri": uri, "width": round(LEGIBLE * points)})
-    return pictures
-
-
-def _html(text: str) -> Markup:
-    return Markup(mistune.create_markdown(plugins=["table"])(text))
+def _picture(svg: str) -> str:
+    """The picture as a data URI, with its words; never so narrow that it cannot be read."""
+    width = round(LEGIBLE * float(re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)[1]))
+    style = "max-width: 100%" if width < 600 else f"width: 100%; min-width: {width}px"
+    uri = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return WIDE.format(f'<img src="{uri}" alt="{html.escape(alt_text(svg))}" style="{style}">')

@@ -53,8 +53,10 @@ def select(records: list[Record], m: int, policy: str, planned: list[Cell] | Non
     for record in sorted(records, key=lambda r: r.cell.name):
         cell = record.cell
         if belongs(cell, m, policy):
-            settings.setdefault(setting_of(cell, policy), {}).setdefault(cell.K, []).append(record)
+            of_K = settings.setdefault(setting_of(cell, policy), {}).setdefault(cell.K, {})
+            of_K[cell.seed] = record  # K = 1 may be there under both policies
     setting, chosen = max(settings.items(), key=lambda item: len(item[1]), default=(None, {}))
+    chosen = {K: [*of_K.values()] for K, of_K in chosen.items()}
     expected = {*PAPER_K}
     if planned is not None:
         planned = [cell for cell in planned if belongs(cell, m, policy)]

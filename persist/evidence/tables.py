@@ -16,13 +16,15 @@ def summary(records: list[Record]) -> pd.DataFrame:
     rows, clock = [], "seconds of one core" if all(map(of_one_core, records)) else "seconds"
     for runs in by_cell(records):
         cell, lasts = runs[0].cell, [run.history[-1] for run in runs]
-        tops = [best([run]) or {} for run in runs]
+        tops, lows = ([best([run], of) or {} for run in runs] for of in ("test_accuracy", "test_loss"))
         rows.append({
             "m": cell.m, "K": cell.K, "learning rate": "µ" if cell.lr_policy == "constant" else "kµ",
             **{field: getattr(cell, field) for field in varying(records)},
             "seeds": len(runs), "epochs": _epochs(runs),
             "best test accuracy": ranged([top.get("test_accuracy") for top in tops], 4),
             "at epoch": ranged([top.get("epoch") for top in tops], 1),
+            "lowest test loss": ranged([low.get("test_loss") for low in lows], 3),
+            "at its epoch": ranged([low.get("epoch") for low in lows], 1),
             "final test accuracy": ranged([last["test_accuracy"] for last in lasts], 4),
             "final test loss": ranged([last["test_loss"] for last in lasts], 3),
             "iterations": f"{max(last['iterations'] for last in lasts):,}",

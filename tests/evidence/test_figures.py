@@ -9,7 +9,7 @@ from helpers import make_record
 from persist import Cell
 from persist.evidence import select, tables
 from persist.evidence.curves import caption_of, save, style
-from persist.evidence.figures import FIGURES, describe_outcome, draw_all, draw_figure, draw_record, other_figures
+from persist.evidence.figures import FIGURES, draw_all, draw_figure, draw_record, outcome
 from persist.grids import Grid
 
 CELLS = [Cell(m=m, K=K, epochs=4) for m in (32, 256, 512) for K in (1, 2, 5)]
@@ -135,13 +135,12 @@ def test_unfinished_diverged_and_missing_runs_are_told():
     assert "37 of 100 epochs so far" in texts[0]
     assert texts[1] == "K = 2: not recorded yet" and "diverged in epoch 9" in texts[2]
     assert "1 of 2 runs unfinished" in figure.get_supxlabel()
-    assert "after 37 of 100 epochs" in describe_outcome(3, records)
-    assert "K = 2: not recorded yet." in describe_outcome(3, records)
+    assert outcome(3, records)["epochs"].tolist() == ["37 of 100", "9: 1 of 1 diverged"]
 
 
 def test_nothing_recorded_gives_empty_figures_that_say_so():
     assert "No run of this picture is recorded yet." in draw_figure(1, []).get_supxlabel()
-    assert draw_all([]) == other_figures([]) == {}
+    assert draw_all([]) == {} and outcome(1, []).empty
 
 
 def test_the_files_are_those_of_the_grids_own_cells(records):
@@ -167,11 +166,9 @@ def test_a_picture_names_the_K_of_its_grid():
     cells += [Cell(m=512, K=3, epochs=2)]
     records = [make_record(cell) for cell in cells[:3]]
     grid = Grid("some", cells)
-    found = {name: labels(figure) for name, figure in other_figures(records, grid=grid).items()}
+    found = {name: labels(figure) for name, figure in draw_all(records, grid=grid).items() if name != "figure2"}
     assert found == {"m8": ["K = 1"], "m256-kmu": ["K = 1", "K = 5", "K = 8: not"]}
     assert labels(draw_figure(3, records, grid)) == ["K = 3: not"] and labels(draw_figure(1, records, grid)) == []
-    assert describe_outcome(3, records, grid) == "Here:\nK = 3: not recorded yet."
-    assert describe_outcome(1, records, grid) == "No run of this grid."
 
 
 def test_a_caption_says_which_runs_are_not_drawn():
@@ -197,6 +194,13 @@ def test_an_unfinished_seed_is_left_out_where_another_has_ended():
     ended, going = make_record(Cell(m=32, epochs=4)), make_record(Cell(m=32, epochs=4, seed=1), stopped_at=2)
     assert select.select([ended, going], 32, "constant")[1] == [ended]
     assert select.select([going], 32, "constant")[1] == [going]
+
+
+def test_K_1_under_both_policies_is_one_run():
+    cells = [Cell(m=32, lr_policy=policy, epochs=4) for policy in ("kmu", "constant")]
+    records = [make_record(cell) for cell in (*cells, Cell(m=32, K=2, lr_policy="kmu", epochs=4))]
+    assert {K: len(runs) for K, runs in select.select(records, 32, "kmu").items()} == {1: 1, 2: 1, 5: 0}
+    assert "Not drawn" not in draw_figure(4, records).get_supxlabel()
 
 
 def test_the_caption_says_data_network_step_hardware_n_and_commit(records):
@@ -232,6 +236,8 @@ def test_the_table_has_a_row_for_each_configuration():
     assert table["iterations"].tolist() == ["6,252", "23,445"]
     text = tables.markdown(table)
     assert text.count("\n") == 3 and text.splitlines()[1].startswith("| ---: |")
+    lowest = [min(e["test_loss"] for e in record.history) for record in records]
+    assert table["lowest test loss"][1] == f"{lowest[2]:.3f}"
     assert "on" not in table and tables.markdown(tables.summary([])) == "Not recorded yet."
     records[-1].environment["preloaded"] = ["fast.so"]
     assert tables.summary(records)["on"].tolist() == ["Some GPU, torch 2.14.1", "Some GPU, fast.so, torch 2.14.1"]

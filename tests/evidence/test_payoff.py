@@ -357,7 +357,7 @@ def test_an_unfinished_run_decides_nothing_that_it_could_still_change():
     assert ratio(evidence, 512, "reuse", "fresh").verdict == "free"
     evidence.test[cell] = straight(cell, 6e5, stopped_at=10)
     assert ratio(evidence, 512, "reuse", "fresh").verdict == "not recorded yet (7 of 8 seeds)"
-    assert not ratio(evidence, 512).complete and "not recorded yet" in payoff_page.answer(evidence, 512)
+    assert not ratio(evidence, 512).complete and payoff_page.short(evidence) == "Not recorded yet."
 
 
 # --- one's own loader
@@ -379,15 +379,9 @@ def test_the_model_of_the_seconds_is_a_loader_that_works_beside_the_training(arm
 
 def test_break_even_is_where_the_seconds_are_equal():
     assert 1.6 * module.time_factor("reuse", 1.6, 1) == pytest.approx(1)
-    words = {
-        (1.25, 2.0): "sooner where C/L is below 0.50 and later where C/L is above 0.80",
-        (0.9, 2.0): "sooner where C/L is below 0.50",
-        (0.8, 0.95): "sooner at every C/L",
-        (5.5, 7.0): "later at every C/L",
-        (1.3, math.inf): "later where C/L is above 0.77",
-        (0.9, 6.0): "at no C/L known to be sooner or later",
-    }
-    assert {bounds: payoff_page.when(Ratio(math.nan, *bounds, 8, 0)) for bounds in words} == words
+    points = {(1.25, 2.0): ("0.50", "0.80"), (0.9, 2.0): ("0.50", "-"), (0.8, 0.95): ("every", "-"),
+              (5.5, 7.0): ("-", "every"), (1.3, math.inf): ("-", "0.77"), (0.9, 6.0): ("-", "-")}  # fmt: skip
+    assert {ends: payoff_page.turning_points(Ratio(math.nan, *ends, 8, 0)) for ends in points} == points
 
 
 def test_without_a_record_there_is_no_answer(tmp_path):
@@ -441,7 +435,7 @@ def test_the_tables_say_what_the_runs_say():
     # in a straight line from 2.3 to LOWEST + 0.10 at 500 k, K = 1 is at 270 k examples loaded
     assert fresh["on as many examples as reuse loads"] == f"{2.3 - (2.2 - LOWEST) * 270 / 500:.3f}"
     assert reuse["on as many examples as reuse loads"] == reuse["lowest loss"]
-    assert "costs gradients" in payoff_page.answer(evidence, 512)
+    assert "in memory: no, K = 5 takes longer than K = 1 to the same" in payoff_page.short(evidence)
     loose, primary = payoff_page.short_table(evidence).to_dict("records")
     assert primary["gradients"] == "1.60 (median; at least 1.60)" and primary["with kµ"] == "not recorded yet"
     assert (loose["test loss"], primary["test loss"]) == (f"{LOWEST + 0.20:.2f}", f"{LOWEST + 0.10:.2f}")
@@ -454,38 +448,30 @@ def test_an_answer_that_turns_with_the_target_says_so():
         evidence.test[cell] = straight(cell, 2.5e5, least=LOWEST + 0.15)
     assert ratio(evidence, 512).verdict == "costs gradients"
     assert ratio(evidence, 512, target=2).verdict == "saves gradients"
-    answer, short = payoff_page.answer(evidence, 512), payoff_page.short(evidence)
-    assert "costs gradients to L\\* + 0.10 and L\\* + 0.05; saves gradients to L\\* + 0.20." in answer
-    turns = "no, it costs gradients, and so time, at m = 512 to a loss of 1.00 and 0.95 (saves gradients to 1.10);"
-    assert f"{turns} not recorded yet at m = 32." in short
-    assert "sooner at every C/L" in answer
+    [row, *_], short = payoff_page.contrasts_table(evidence).to_dict("records"), payoff_page.short(evidence)
+    assert row["verdict"] == "costs gradients" and row["gradients to L* + 0.05"].endswith(": costs gradients")
+    assert row["gradients to L* + 0.20"].endswith(": saves gradients")
+    assert "in memory: it depends: K = 5 takes, relative to K = 1, to the same" in short
+    assert " times to 1.10 and at least 2.70 times to 1.00; at m = 32, not recorded yet. Behind" in short
     assert "K = 5 comes sooner at m = 512 to 1.10 at every C/L; to the others no gain is shown." in short
     turning = payoff_page.short_table(evidence)[["sooner below C/L", "later above C/L"]].values.tolist()
     assert turning == [["every", "-"], ["never reached", "0.37"]]
-    assert "later where C/L is above 0.37" in answer
-    assert "- To L\\* + 0.10 it takes at least 2.70 times the gradients; behind a loader it is later" in answer
-    assert " times the gradients and 0." in answer and "`spaced` takes" not in answer  # which is not recorded
     primary, _, loose, _ = payoff_page.draw_chart(evidence).axes
     assert [ax.collections[0].get_datalim(ax.transData).y1 > 100 for ax in (primary, loose)] == [True, False]
 
 
 def test_the_answer_says_what_the_rates_kmu_do():
     reach = {"fresh": [5e5] * 8, "reuse": [8e5] * 8, "fresh-kmu": [5e5] * 8, "reuse-kmu": [6e5] * 7}
-    assert "- The rates kµ: not recorded yet (7 of 8 seeds)." in payoff_page.answer(evidence_of(reach), 512)
     kmu = lambda evidence: payoff_page.short_table(evidence)["with kµ"].tolist()  # noqa: E731
     assert kmu(evidence_of(reach)) == ["not recorded yet"] * 2
     evidence = evidence_of(reach | {"fresh-kmu": [4e5] * 8, "reuse-kmu": [6e5] * 8})
     assert kmu(evidence) == ["1.50 (1.50 to 1.50)"] * 2
     turning = payoff_page.short_table(evidence)[["sooner below C/L", "later above C/L"]].astype(float)
     assert (turning.round(2) - 1 / 1.6).abs().max(axis=None) <= 0.0051, "1 / 1.6 lies between two roundings"
-    said = payoff_page.answer(evidence, 512)
-    assert "takes 1.50 (1.50 to 1.50) times the gradients of `fresh-kmu` to L\\* + 0.10, and 1.50 (" in said
-    assert ": costs gradients. Over `fresh`" in said and said.endswith("to L\\* + 0.10 is: 1.20 (1.20 to 1.20).")
     for cell in of_arm(evidence.test, 512, "reuse-kmu"):  # it falls as fast, and ends above the primary target
         evidence.test[cell] = straight(cell, 6e5, least=LOWEST + 0.15)
-    said = payoff_page.answer(evidence, 512)
-    assert "takes at least 3.38 times the gradients of `fresh-kmu` to L\\* + 0.10, and 1.51 (" in said
-    assert said.endswith("is: at least 2.70.")
+    loose, primary = kmu(evidence)
+    assert loose.startswith("1.51 (") and primary == "at least 3.38"
 
 
 def test_looser_targets_and_the_mean_of_three_evaluations():

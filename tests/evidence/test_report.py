@@ -1,59 +1,20 @@
-"""The page to read: made from the records, one file, every picture with words."""
+"""The page to read: the project's pages as one file, every picture with words."""
 
 import base64
 import html
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
-from helpers import make_record
 
-from persist import load_grid
-from persist.evidence import report
 from persist.evidence.claims import CLAIMS
-from persist.evidence.curves import save, save_all
-from persist.evidence.figures import draw_all
-from persist.evidence.idea import draw_idea
-from persist.evidence.report import alt_text, build, write_report
-from persist.record import RecordError
-
-MINE = """# Two of the five figures, as small as it gets.
-base: {dataset: digits, epochs: 3}
-cells: [{m: [32, 512], K: [1, 5]}]
-"""
+from persist.evidence.report import PAGES, alt_text, build, write_report
 
 
-@pytest.fixture
-def empty(project, tmp_path):
-    """A project of the paper's grids, of which nothing is recorded, and the picture of the idea."""
-    save(draw_idea(), tmp_path / "figures", "idea")
-    (tmp_path / "grids").mkdir()
-    for name in ("paper", "paper-seeds", "loading"):
-        shutil.copy(project / "grids" / f"{name}.yaml", tmp_path / "grids")
-    return tmp_path
-
-
-@pytest.fixture
-def root(empty):
-    """The same with a grid of four runs: two are recorded, one of them unfinished; figures as `publish` draws them."""
-    (empty / "grids/mine.yaml").write_text(MINE)
-    cells = load_grid(empty / "grids/mine.yaml").cells
-    records = [make_record(cells[0]), make_record(cells[1], stopped_at=2)]
-    for record in records:
-        record.save(empty / "results/mine" / f"{record.cell.name}.json")
-    save_all(draw_all(records), empty / "figures/mine")
-    return empty
-
-
-def test_links_to_other_pages_are_left_out(root, monkeypatch):
-    monkeypatch.setattr(
-        report,
-        "answers",
-        lambda *_: "so\n  ([why](docs/time.md)): [all](docs/results.md) (n = 8; [how](docs/payoff.md))",
-    )
-    assert "so: all (n = 8)" in (page := build(root)) and "docs/time.md" not in page
+@pytest.fixture(scope="module")
+def page(project):
+    return build(project)
 
 
 def attributes(page, tag, name):
@@ -61,11 +22,10 @@ def attributes(page, tag, name):
 
 
 def words(page):
-    return html.unescape(re.sub(r"<[^>]+>", "", page))
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", page)).split())
 
 
-def test_nothing_is_loaded_from_elsewhere_and_every_link_leads_somewhere(root):
-    page = build(root)
+def test_nothing_is_loaded_from_elsewhere_and_every_link_leads_somewhere(page):
     assert "<script" not in page and "@import" not in page and "<iframe" not in page
     assert all(
         uri.startswith("data:")
@@ -75,63 +35,57 @@ def test_nothing_is_loaded_from_elsewhere_and_every_link_leads_somewhere(root):
     )
     assert not re.findall(r"url\((?!#)", page.split("</style>")[0])
     ids = re.findall(r'\sid="([^"]+)"', page)
-    assert len(ids) == len(set(ids)), "an id is there once"
+    assert ids == list(PAGES)
     links = {link for link in attributes(page, "a", "href") if not link.startswith("https://")}
-    assert links == {"#answer", "#mine", "#claims"} and links <= {f"#{name}" for name in ids}
+    assert links == {f"#{name}" for name in ids}
 
 
-def test_every_picture_of_a_recorded_grid_is_there_with_words_of_its_own(root):
-    page = build(root)
+def test_every_picture_of_the_pages_is_there_with_words_of_its_own(project, page):
     alts = attributes(page, "img", "alt")
-    assert len(alts) == page.count("<img") == 1 + 1 and all(len(alt) > 20 for alt in alts)
-    for svg in root.glob("figures/mine/figure?.svg"):
-        assert alt_text(svg.read_text()) in alts and base64.b64encode(svg.read_bytes()).decode() in page
+    names = [
+        name
+        for path in PAGES.values()
+        for name in re.findall(r"^!\[.*\]\((?:\.\./)?(figures/.*)\.(?:png|svg)\)", (project / path).read_text(), re.M)
+    ]
+    assert len(alts) == len(names) > 10 and all(len(alt) > 20 for alt in alts)
+    for name, alt in zip(names, alts):
+        svg = (project / f"{name}.svg").read_text()
+        assert alt_text(svg) == alt and base64.b64encode(svg.encode()).decode() in page
 
 
-def test_the_words_are_those_of_the_picture(root):
-    text = alt_text((root / "figures/mine/figure1.svg").read_text())
+def test_the_words_are_those_of_the_picture(project):
+    text = alt_text((project / "figures/preview/figure1.svg").read_text())
     assert text.startswith("Figure 1: m = 32, learning rate µ; scikit-learn's digits, 1,437 images, n = 1. ")
-    for part in (
-        "K = 1: best 0.",
-        "top-1 accuracy on the test set",
-        "epochs.",
-        "scikit-learn's digits: trained on all",
-    ):
+    for part in ("K = 1: best 0.", "top-1 accuracy on the test set", "epochs.", "digits: trained on all"):
         assert part in text
     assert "0.4." not in text.split() and "1.0" not in text.split(), "without the numbers at the axes"
 
 
-def test_it_says_what_ran_and_how_far(root):
-    text = words(build(root))
-    assert "Two of the five figures, as small as it gets." in text
-    assert "2 of 4 runs recorded, 1 of them unfinished" in text and "Some GPU" in text
-    assert "2 of 3" in text, "in the table"
+def test_every_page_and_every_claim_is_there_whole(project, page):
+    text = words(page)
+    assert all(claim.text in text for claim in CLAIMS) and "<!--" not in page.split("</style>")[1]
+    for path in PAGES.values():
+        for heading in re.findall(
+            r"^#+ (.*)", re.sub(r"```.*?```", "", (project / path).read_text(), flags=re.S), re.M
+        ):
+            assert heading.replace("`", "") in text
+    assert page.count("<table class=claims>") == 2
 
 
-def test_every_claim_is_there(root):
-    text = words(build(root))
-    assert all(claim.text in text for claim in CLAIMS)
-
-
-def test_without_records_it_says_so(empty):
-    page = build(empty)
-    assert "No run is recorded yet." in page and page.count("<img") == 1
-    assert all(claim.text in words(page) for claim in CLAIMS)
-
-
-def test_it_is_one_file_made_without_torch_and_the_same_for_the_same_records(root, tmp_path):
-    code = f"""import sys; from persist.evidence.idea import draw_idea
+def test_it_is_one_file_made_without_torch_and_the_same_for_the_same_pages(project, page, tmp_path):
+    code = f"""import sys
 from persist.evidence.report import write_report
-print(write_report({str(root)!r}, {str(tmp_path / "report")!r})); assert "torch" not in sys.modules"""
+print(write_report({str(project)!r}, {str(tmp_path / "report")!r})); assert "torch" not in sys.modules"""
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == str(tmp_path / "report/index.html")
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
-    assert (tmp_path / "report/index.html").read_text() == build(root)
+    assert (tmp_path / "report/index.html").read_text() == page
 
 
-def test_a_damaged_record_is_named_and_nothing_is_written(root, tmp_path):
-    path = next((root / "results/mine").iterdir())
-    path.write_text(path.read_text().replace('"epoch": 1', '"epoch": 7'))
-    with pytest.raises(RecordError, match=re.escape(str(path))):
-        write_report(root, tmp_path / "report")
+def test_a_missing_page_or_picture_is_named_and_nothing_is_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match="README.md"):
+        write_report(tmp_path, tmp_path / "report")
+    (tmp_path / "README.md").write_text("![A](figures/idea.png)\n")
+    with pytest.raises(FileNotFoundError, match="figures/idea.svg"):
+        write_report(tmp_path, tmp_path / "report")
     assert not (tmp_path / "report").exists()
