@@ -101,7 +101,7 @@ def _in_short(records: list[Record], use: payoff_page.Evidence) -> str:
     one, five, own, reused = (f"{statistics.fmean(map(best_accuracy, of)):.4f}" for of in runs)
     return wrapped(
         f"**In short:** at the paper's rate the best accuracy with m = 512 is {one} with K = 1 and {five} with K = 5, "
-        f"which makes five times the updates (n = {len(runs[0])} and {len(runs[1])}). In a shorter test, "
+        f"which makes five times the updates (n = {span([*map(len, runs[:2])])}). In a shorter test, "
         f"with a rate of its own each and as many gradients, K = 1 comes to {own}, K = 5 to {reused} "
         f"(n = {len(runs[2])}; [how](docs/payoff.md))."
     )
