@@ -58,7 +58,7 @@ class Record:
             if schema != SCHEMA:
                 raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
             if fields.pop("sha256", None) != _digest(fields):
-                raise ValueError("it was changed after it was saved, its sha256 is another")
+                raise ValueError("its sha256 is another or missing: it was changed after it was saved")
             if set(fields["cell"]) != set(Cell.fields()):
                 raise ValueError("its cell must have all fields of a Cell and no others")
             record = cls(**{**fields, "cell": Cell.from_dict(fields["cell"])})
@@ -109,8 +109,10 @@ def load_records(folder: str | os.PathLike, cells: Iterable[Cell] | None = None)
             continue
         try:
             record = Record.load(path)
-        except FileNotFoundError:  # of a run that has ended meanwhile
-            continue
+        except FileNotFoundError:
+            if os.path.lexists(path):  # a link that leads nowhere
+                raise
+            continue  # of a run that has ended meanwhile
         if path.stem != record.cell.name:
             raise RecordError(
                 f"{path} holds the record of {record.cell.name}: a record's file has the name of its cell"

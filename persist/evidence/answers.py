@@ -141,9 +141,9 @@ def _in_time(in_memory: pd.DataFrame, loaders) -> str:
     if behind := sorted((c, ratio) for (c, K), ratio in loaders.items() if K == 5):
         (least, low), (most, high) = behind[0], behind[-1]
         answers.append(
-            "Behind a loader it depends on C/L, the time of a training step over that of loading a minibatch "
-            f"([why](docs/time.md)): an epoch takes {low:.1f} (C/L = {least:.2f}) to {high:.1f} ({most:.2f}) times as "
-            f"long with K = 5 ({count(len(behind), 'setting')}, n = 1)."
+            "Behind a loader K = 5 costs the less the smaller C/L, the time of a training step over that of loading a "
+            f"minibatch ([why](docs/time.md)): {low:.1f} (C/L = {least:.2f}) to {high:.1f} ({most:.2f}) times the time "
+            f"of an epoch with K = 1 ({count(len(behind), 'setting')}, n = 1)."
         )
     return " ".join(answers) or NOT_YET
 
@@ -171,11 +171,10 @@ def _large(records: list[Record]) -> str:
             measured = f"{words[answer]} ({'; '.join(map(str, of))}; n = {span([gap.seeds for gap in of])})"
         except Decided as why:
             measured = f"{words[why.args[0]]} ({why.args[1]})"
-        said.append(f"m = {other}: {measured}")
+        said.append(f"against m = {other}: {measured}")
     return (
-        f"With {'; with '.join(said[:2])}. At the rates kµ (k times µ at the k-th use), with "
-        f"{'; with '.join(said[2:])}. "
-        "Asked is that the best accuracies of m = 256 and 512 with K = 5 are at most 0.02 below that of K = 1."
+        "Asked: best accuracies of m = 256 and 512 with K = 5 at most 0.02 below that of a small m with K = 1: "
+        f"{'; '.join(said[:2])}. At the rates kµ (k times µ at the k-th use) {'; '.join(said[2:])}."
     )
 
 

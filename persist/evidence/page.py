@@ -52,7 +52,8 @@ def verdicts(root, grids="grids") -> str:
 
 def _recorded(root) -> dict[str, str]:
     table, judged = recorded(root), verdicts(root).partition("\n")[0]
-    runs = ", ".join(f"{name} {n} ({hours} h)" for name, n, *_, hours in table.itertuples(index=False))
+    rows = table.itertuples(index=False)
+    runs = ", ".join(f"{name} {n}" + f" ({hours} h)" * (hours != "-") for name, n, *_, hours in rows)
     short = wrapped(f"Verdicts so far: {judged} Runs so far (hours of the whole grid on one core, about): {runs}.")
     return {"": markdown(table), "short": short}
 

@@ -203,11 +203,13 @@ class Ratio(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The plan's word for a ratio of gradients."""
+        """The plan's word for a ratio of gradients; "not known" where the plan has `undecided` and nothing is known."""
         if not self.complete:
             return f"{NOT_YET} ({self.pairs} of {len(SEEDS)} seeds)"
         if FREE[0] <= self.low and self.high <= FREE[1]:
             return "free"
+        if not self.bounded:
+            return "not known"
         return "saves gradients" if self.high < FREE[0] else "costs gradients" if self.low > FREE[1] else "undecided"
 
     @property

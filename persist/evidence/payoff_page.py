@@ -59,16 +59,21 @@ def short(evidence: Evidence, aside: str = " ([how](docs/payoff.md))") -> str:
     """Should I use it? The answer, in three sentences; aside: what follows the first C/L."""
     if not (goals := _goals(evidence)):
         return f"{NOT_YET.capitalize()}."
-    found = {(m, target): ratio(evidence, m, target=target) for m in goals for target in (LOOSE, 0)}
-    answer = f"it depends: K = {K} takes, relative to K = 1,"
-    if all(r.low > 1 for r in found.values()):
-        answer = f"no, K = {K} takes longer than K = 1"
-    elif all(r.high < 1 for r in found.values()):
-        answer = f"yes, K = {K} takes less time than K = 1"
-    takes, sooner, loaded = [], [], []
-    for m in SIZES:
-        each = [f"{found[m, target]} times to {goals[m][target]:.2f}" for target in (LOOSE, 0) if m in goals]
-        takes.append(f"at m = {m}, {' and '.join(each) or NOT_YET}")
+    order = sorted(range(len(ABOVE)), key=lambda target: -ABOVE[target])
+    found = {(m, target): ratio(evidence, m, target=target) for m in goals for target in order}
+    known = [r for r in found.values() if r.bounded]
+    answer = f"it depends; K = {K} takes more gradients than K = 1 or fewer, and so the time,"
+    if not known:
+        answer = f"it is not known whether K = {K} takes more gradients than K = 1, and so more time,"
+    elif all(r.verdict == "free" for r in known):
+        answer = f"no difference; K = {K} takes about as many gradients as K = 1, and so as much time,"
+    elif all(r.low > 1 for r in known):
+        answer = f"no, K = {K} takes more gradients than K = 1, and so more time,"
+    elif all(r.high < 1 for r in known):
+        answer = f"yes, K = {K} takes fewer gradients than K = 1, and so less time,"
+    unknown = [f"not known at m = {m} to {goals[m][target]:.2f}" for (m, target), r in found.items() if not r.bounded]
+    unknown += [f"{NOT_YET} at m = {m}" for m in SIZES if m not in goals]
+    sooner, loaded = [], []
     for (m, target), r in found.items():
         below, _ = turning_points(r)
         if below != "-" and _reached(evidence, m, target):
@@ -77,19 +82,19 @@ def short(evidence: Evidence, aside: str = " ([how](docs/payoff.md))") -> str:
     for m in goals:
         runs = [ended(of_arm(evidence.test, m, arm)) for arm in ("reuse", "fresh")]
         least = [_mean_lowest(of, budget(runs[0][0].cell) / K) for of in runs]
-        loaded.append(f"{least[0]:.3f} against {least[1]:.3f} at m = {m}")
+        loaded.append(f"{least[0]:.3f} at m = {m} (K = 1: {least[1]:.3f})")
     if len(sooner) < len(found):
-        sooner.append("to the others no gain is shown" if sooner else "sooner at no C/L that is known")
+        sooner.append("at the other losses no gain is shown" if sooner else "sooner at no C/L that is known")
     return (
-        f"With the data in memory: {answer} to the same test loss, counted in gradients: {'; '.join(takes)}. "
-        f"Behind a loader it depends on C/L{aside}: K = {K} comes {'; '.join(sooner)}. On as many examples loaded, its "
-        f"lowest loss against that of K = 1: {'; '.join(loaded)}."
+        f"With the data in memory: {answer} to the same test loss{''.join(f'; {each}' for each in unknown)}. "
+        f"Behind a loader it depends on C/L{aside}: K = {K} comes {'; '.join(sooner)}. "
+        f"On as many examples loaded its lowest loss is {', '.join(loaded)}."
     )
 
 
 SHORT = (  # what short_table() shows
-    f"Evidence: gradients to a test loss, K = {K} over K = 1, each at the constant rate that is best for the lower of "
-    f"two; with kµ: over new minibatches at the same rates. n = {len(SEEDS)}. C/L by the model max(L, K·C)."
+    f"Evidence: gradients to a test loss, K = {K} over K = 1, each at the constant rate that is best for the lower "
+    f"of two losses; with kµ: over new minibatches at the same rates. n = {len(SEEDS)}. C/L by the model max(L, K·C)."
 )
 
 
@@ -101,7 +106,7 @@ def short_table(evidence: Evidence) -> pd.DataFrame:
         below, beyond = turning_points(r := ratio(evidence, m, target=target))
         below = below if _reached(evidence, m, target) else "never reached"
         rows.append({
-            "m": m, "K = 1 comes to": f"{_mean_lowest(runs):.2f} in {runs[0].cell.epochs} epochs",
+            "m": m, "K = 1 comes to a loss of": f"{_mean_lowest(runs):.2f} in {runs[0].cell.epochs} epochs",
             "test loss": f"{goals[m][target]:.2f}", "gradients": str(r),
             "with kµ": str(kmu) if kmu.complete else NOT_YET, "sooner below C/L": below, "later above C/L": beyond,
         })  # fmt: skip
@@ -157,7 +162,7 @@ def contrasts_table(evidence: Evidence) -> pd.DataFrame:
                 "m": m, "contrast": f"{arm} / {other}", "gradients": str(primary), "verdict": primary.verdict,
                 "examples loaded": str(primary.times(ARMS[arm].loads / ARMS[other].loads)),
                 "pairs that missed the target": f"{primary.censored} of {primary.pairs}",
-                **{f"gradients to L* + {above:.2f}": f"{r}: {r.verdict}" if r.bounded else str(r)
+                **{f"L* + {above:.2f}": f"{r}: {r.verdict}" if r.bounded else str(r)
                    for above, r in zip(ABOVE[1:], others)},
                 "best accuracy, difference": str(all(runs) and accuracy_gap(best_accuracy, *runs) or NOT_YET),
             })  # fmt: skip

@@ -14,11 +14,13 @@ from markupsafe import Markup
 
 from persist.record import write_atomically
 
-PAGES = {"README": "README.md"}
-PAGES |= {name: f"docs/{name}.md" for name in ("results", "payoff", "time", "reading", "speed", "reproduce")}
+DOCS = ("results", "payoff", "payoff-plan", "time", "reading", "speed", "reproduce", "your_loop", "cluster")
+PAGES = {"README": "README.md"} | {name: f"docs/{name}.md" for name in DOCS}
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 COMMENT = re.compile(r"<!--\s(.*?)\s-->", re.DOTALL)  # in a page: marks; in an SVG picture: each of its texts
-LINK = re.compile(r'<a href="(?!http)(?:[^"]*?(\w+)\.md)?[^"]*">(.*?)</a>', re.DOTALL)
+LINK = re.compile(r'<a href="(?!http)(?:[^"#]*?([\w-]+)\.md)?[^"#]*(?:#([^"]*))?">(.*?)</a>', re.DOTALL)
+TITLE = re.compile(r"<h1[^>]*>(.*?)</h1>")
+HEADING = re.compile(r"<(h\d)>(.*?)</h\d>")
 PICTURE = re.compile(r'<img src="([^"]*)"[^>]*>')
 TABLE = re.compile(r"<table>(.*?)</table>", re.DOTALL)
 WIDE = '<span class="wide" tabindex="0">{}</span>'  # what is wider than the page scrolls in it; also within a paragraph
@@ -35,8 +37,9 @@ def write_report(root, folder) -> Path:
 def build(root) -> str:
     """The page, as HTML."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    pages = {name: Markup(_html(Path(root) / path)) for name, path in PAGES.items()}
-    return environment.from_string(TEMPLATE.read_text()).render(pages=pages)
+    pages = {name: Markup(_html(name, Path(root) / path)) for name, path in PAGES.items()}
+    titles = {name: Markup(TITLE.search(page)[1]) for name, page in pages.items()}
+    return environment.from_string(TEMPLATE.read_text()).render(pages=pages, titles=titles)
 
 
 def alt_text(svg: str) -> str:
@@ -46,10 +49,19 @@ def alt_text(svg: str) -> str:
     return " ".join(text if text.endswith(".") else f"{text}." for text in sentences)
 
 
-def _html(path: Path) -> str:
+def _html(name: str, path: Path) -> str:
     """A page: links to the others lead to their places in this one, of links to other files the words stay."""
+
+    def heading(h):  # as GitHub names it
+        anchor = re.sub(r"<.*?>|[^\w\s-]", "", h[2]).lower().replace(" ", "-")
+        return f'<{h[1]} id="{name}-{anchor}">{h[2]}</{h[1]}>'
+
+    def link(a):
+        page = a[1] or (name if a[2] else None)
+        return f'<a href="#{page}{f"-{a[2]}" if a[2] else ""}">{a[3]}</a>' if page in PAGES else a[3]
+
     text = mistune.create_markdown(plugins=["table"])(COMMENT.sub("", path.read_text()))
-    text = LINK.sub(lambda link: f'<a href="#{link[1]}">{link[2]}</a>' if link[1] in PAGES else link[2], text)
+    text = LINK.sub(link, HEADING.sub(heading, text))
     text = PICTURE.sub(lambda picture: _picture((path.parent / picture[1]).with_suffix(".svg").read_text()), text)
     claims = re.compile(r"\s*<thead>\s*<tr>\s*<th>where<")
     return TABLE.sub(lambda t: WIDE.format(f"<table{' class=claims' * bool(claims.match(t[1]))}>{t[1]}</table>"), text)

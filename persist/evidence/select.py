@@ -54,7 +54,8 @@ def select(records: list[Record], m: int, policy: str, planned: list[Cell] | Non
         cell = record.cell
         if belongs(cell, m, policy):
             of_K = settings.setdefault(setting_of(cell, policy), {}).setdefault(cell.K, {})
-            of_K[cell.seed] = record  # K = 1 may be there under both policies
+            if record.status != "unfinished" or cell.seed not in of_K:  # K = 1 may be there under both policies
+                of_K[cell.seed] = record
     setting, chosen = max(settings.items(), key=lambda item: len(item[1]), default=(None, {}))
     chosen = {K: [*of_K.values()] for K, of_K in chosen.items()}
     expected = {*PAPER_K}

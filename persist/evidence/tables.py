@@ -24,7 +24,7 @@ def summary(records: list[Record]) -> pd.DataFrame:
             "best test accuracy": ranged([top.get("test_accuracy") for top in tops], 4),
             "at epoch": ranged([top.get("epoch") for top in tops], 1),
             "lowest test loss": ranged([low.get("test_loss") for low in lows], 3),
-            "at its epoch": ranged([low.get("epoch") for low in lows], 1),
+            "lowest at epoch": ranged([low.get("epoch") for low in lows], 1),
             "final test accuracy": ranged([last["test_accuracy"] for last in lasts], 4),
             "final test loss": ranged([last["test_loss"] for last in lasts], 3),
             "iterations": f"{max(last['iterations'] for last in lasts):,}",

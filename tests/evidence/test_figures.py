@@ -201,6 +201,8 @@ def test_K_1_under_both_policies_is_one_run():
     records = [make_record(cell) for cell in (*cells, Cell(m=32, K=2, lr_policy="kmu", epochs=4))]
     assert {K: len(runs) for K, runs in select.select(records, 32, "kmu").items()} == {1: 1, 2: 1, 5: 0}
     assert "Not drawn" not in draw_figure(4, records).get_supxlabel()
+    records[1] = make_record(cells[1], stopped_at=2)
+    assert select.select(records, 32, "kmu")[1] == [records[0]], "the one that has ended"
 
 
 def test_the_caption_says_data_network_step_hardware_n_and_commit(records):

@@ -163,7 +163,7 @@ def test_the_time_behind_a_loader_is_told_from_the_smallest_to_the_largest_netwo
     measured = {(0.5, 2): 1.1, (0.5, 5): 2.6, (0.25, 5): 1.5, (4.0, 5): 4.9}
     monkeypatch.setattr(answers.loading, "ratios", lambda records, others: measured)
     row = row_of("computing time")
-    assert "takes 1.5 (C/L = 0.25) to 4.9 (4.00) times as long with K = 5 (3 settings" in row
+    assert "1.5 (C/L = 0.25) to 4.9 (4.00) times the time of an epoch with K = 1 (3 settings, n = 1)" in row
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,8 @@ def test_whether_large_minibatches_compete(folder, large, m256, eight, words, ve
     if eight:
         record(1, eight, 8, "paper-seeds")
     row = row_of("competitive")
-    assert f"?** With m = 8: {words[0]}" in row and f"; with m = 32: {words[1]} (" in row
-    assert "), with m = 8: undecided (m = 256, K = 5, kµ: not recorded yet)" in row
+    assert f" against m = 8: {words[0]}" in row and f"; against m = 32: {words[1]} (" in row
+    assert ") against m = 8: undecided (m = 256, K = 5, kµ: not recorded yet)" in row
     [claim] = [v for v in judge_all(grid_records("results", "grids", "paper-seeds")) if v["claim"] == "competitive"]
     assert claim["verdict"] == verdict
 

@@ -55,7 +55,7 @@ def edit_history(index, **changes):
         (lambda f: f.pop("schema"), "its schema is None"),
         (edit_history(1, test_loss=float("nan")), "not JSON compliant"),
         *(
-            (damage, "it was changed after it was saved")
+            (damage, "its sha256 is another or missing: it was changed")
             for damage in (
                 lambda f: f.pop("status"), edit(extra=1), edit(status="unfinished"), edit(history=[]), edit(resumed=3),
                 edit(environment=None), lambda f: f["environment"].update(device="A better GPU"),
@@ -184,6 +184,9 @@ def test_a_record_that_goes_away_meanwhile_is_passed_over(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Record, "load", late)
     assert [record.cell.K for record in load_records(tmp_path)] == [2]
+    (tmp_path / "link.json").symlink_to("nowhere.json")
+    with pytest.raises(FileNotFoundError, match="link.json"):
+        load_records(tmp_path)
 
 
 def test_a_reader_never_sees_half_a_record(tmp_path):
