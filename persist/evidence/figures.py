@@ -18,7 +18,6 @@ from persist.evidence.curves import (
     count,
     draw_curve,
     label_panels,
-    save_all,  # noqa: F401
     span,
     style,
 )
@@ -58,14 +57,18 @@ def outcome(number: int, records: list[Record], grid: Grid | None = None) -> pd.
     return summary([run for runs in curves.values() for run in runs])
 
 
+def other_figures(records: list[Record], beside: Sequence[Record] = (), grid: Grid | None = None) -> dict[str, Figure]:
+    """Figures like the paper's for every other m and policy of the records, by a name for their files. beside: drawn
+    with them, but no reason for a figure."""
+    runs, names = [*records, *beside], figure_names(record.cell for record in records)
+    return {name: _draw("", *shown, runs, grid) for name, shown in names.items() if shown not in FIGURES.values()}
+
+
 def draw_all(records: list[Record], beside: Sequence[Record] = (), grid: Grid | None = None) -> dict[str, Figure]:
-    """Name of a file -> its figure: those of figure1, ..., figure5 that the records belong to, and others like them for
-    every other m and policy. beside: drawn with them, but no reason for a figure."""
-    numbers, runs = {shown: number for number, shown in FIGURES.items()}, [*records, *beside]
-    return {
-        name: draw_figure(numbers[shown], runs, grid) if shown in numbers else _draw("", *shown, runs, grid)
-        for name, shown in figure_names(record.cell for record in records).items()
-    }
+    """Name of a file -> its figure: those of figure1, ..., figure5 that the records belong to, and other_figures."""
+    runs, names = [*records, *beside], figure_names(record.cell for record in records)
+    figures = {f"figure{n}": draw_figure(n, runs, grid) for n in FIGURES if f"figure{n}" in names}
+    return figures | other_figures(records, beside, grid)
 
 
 def draw_record(record: Record) -> Figure:
