@@ -77,21 +77,26 @@ def draw_record(record: Record) -> Figure:
 
 
 def blocks(root) -> dict[str, str]:
-    """Name -> Markdown: the pictures of the grid `paper` for docs/results.md, the first of README.md (of what the paper
-    claims first: large minibatches); the table of `preview`, and what to expect of it."""
-    records, preview = grid_records(root, "grids", "paper"), grid_records(root, "grids", "preview")
-    names = figure_names(record.cell for record in records)
-    shown = [f"![{name.replace('figure', 'Figure ')}](../figures/paper/{name}.png)" for name in names]
-    first = "![Figure 3: m = 512](figures/paper/figure3.png)" if shown else "Its Figure 3, m = 512: not recorded yet."
+    """Name -> Markdown: the pictures of `paper` and `paper-seeds` for docs/results.md, the first of README.md (of what
+    the paper claims first: large minibatches); the table of `preview`, and what to expect of it."""
+    paper, seeds, preview = (grid_records(root, "grids", name) for name in ("paper", "paper-seeds", "preview"))
+    first = "![Figure 3: m = 512](figures/paper/figure3.png)" if paper else "Figure 3, m = 512: not recorded yet."
     short = ["m", "K", "learning rate", "epochs", "best test accuracy", "at epoch", "final test accuracy"]
     bests = [best_accuracy(record) for record in preview] or [math.nan]
     expect = f"Expect best test accuracies from {min(bests):.4f} to {max(bests):.4f}, or close to it: [each run]"
     return {
-        "paper": "\n\n".join(shown) or "Not recorded yet.",
+        "paper": _pictures("paper", paper),
+        "paper-seeds": _pictures("paper-seeds", [record for record in seeds if record.cell.seed]),
         "first": first,
         "preview": markdown(summary(preview).filter(short)),
         "expect": wrapped(f"{expect}(docs/reproduce.md)."),
     }
+
+
+def _pictures(grid: str, records: list[Record]) -> str:
+    names = figure_names(record.cell for record in records)
+    shown = [f"![{name.replace('figure', 'Figure ')}](../figures/{grid}/{name}.png)" for name in names]
+    return "\n\n".join(shown) or "Not recorded yet."
 
 
 def _draw(name: str, m: int, policy: str, records: list[Record], grid: Grid | None, paper: bool = False) -> Figure:

@@ -62,8 +62,7 @@ def test_runs_that_diverge_fail_and_load_in_the_order_of_the_grid(workshop):
     assert state(runs) | {so_far.name: None} == before
     assert [r.status for r in find_records([diverges, fails, loads, plain], [runs])].count("unfinished") == 1
     assert all((runs / f"figure{n}.png").stat().st_size > 10_000 for n in (1, 3)), "m = 32 and 512"
-    assert "K = 2: best accuracy" in (runs / "read.ipynb").read_text()
-    assert "after 4 of 9 epochs accuracy" in (runs / "read.ipynb").read_text()
+    assert "<td>4 of 9</td>" in (runs / "read.ipynb").read_text()
 
 
 GRIDS = [load_grid(path) for path in sorted((Path(__file__).parents[2] / "grids").glob("*.yaml"))]
