@@ -21,7 +21,7 @@ COMMENT = re.compile(r"<!--\s(.*?)\s-->", re.DOTALL)  # in a page: marks; in an 
 LINK = re.compile(r'<a href="(?!http)(?:[^"#]*?([\w-]+)\.md)?[^"#]*(?:#([^"]*))?">(.*?)</a>', re.DOTALL)
 TITLE = re.compile(r"<h1[^>]*>(.*?)</h1>")
 HEADING = re.compile(r"<(h\d)>(.*?)</h\d>")
-PICTURE = re.compile(r'<img src="([^"]*)"[^>]*>')
+PICTURE = re.compile(r'<img src="([^"]*)" alt="([^"]*)"[^>]*>')
 TABLE = re.compile(r"<table>(.*?)</table>", re.DOTALL)
 WIDE = '<span class="wide" tabindex="0">{}</span>'  # what is wider than the page scrolls in it; also within a paragraph
 LEGIBLE = 1.09  # CSS pixels for each point of a picture's width: its smallest text, 8.33 points, is 9 pixels high then
@@ -62,13 +62,17 @@ def _html(name: str, path: Path) -> str:
 
     text = mistune.create_markdown(plugins=["table"])(COMMENT.sub("", path.read_text()))
     text = LINK.sub(link, HEADING.sub(heading, text))
-    text = PICTURE.sub(lambda picture: _picture((path.parent / picture[1]).with_suffix(".svg").read_text()), text)
+    text = PICTURE.sub(lambda picture: _picture((path.parent / picture[1]).with_suffix(".svg"), picture[2]), text)
     claims = re.compile(r"\s*<thead>\s*<tr>\s*<th>where<")
     return TABLE.sub(lambda t: WIDE.format(f"<table{' class=claims' * bool(claims.match(t[1]))}>{t[1]}</table>"), text)
 
 
-def _picture(svg: str) -> str:
-    """The picture as a data URI, with its words; never so narrow that it cannot be read."""
+def _picture(path: Path, name: str) -> str:
+    """The picture as a data URI, with its words; never so narrow that it cannot be read. Its name where it is not drawn
+    yet: a grid may not be recorded."""
+    if not path.exists():
+        return f"{name}: not drawn yet"
+    svg = path.read_text()
     width = round(LEGIBLE * float(re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)[1]))
     style = "max-width: 100%" if width < 600 else f"width: 100%; min-width: {width}px"
     uri = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
