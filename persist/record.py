@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable
@@ -12,8 +13,27 @@ from pathlib import Path
 from persist.cell import Cell
 
 SCHEMA = 2
+STATUSES = ("finished", "diverged", "unfinished")
 COUNTERS = ("epoch", "iterations", "samples", "gradients")  # cumulative: see Cell.evaluations
 CLOCKS = ("train_seconds", "cpu_seconds", "wall_seconds")  # cumulative
+# One entry of a record's history per evaluation.
+HISTORY = (
+    *COUNTERS,
+    "train_seconds",  # without evaluation
+    "cpu_seconds",  # of the training thread, without evaluation
+    "wall_seconds",  # with evaluation
+    "train_loss",  # mean per example since the last entry, at the first of each minibatch's uses in a row
+    "test_loss",  # mean per example
+    "test_accuracy",  # top-1, in [0, 1]
+)
+# What the environment must say for the figures to be drawn.
+ENVIRONMENT = {
+    "device": "a text",
+    "cuda": "a text, or null on the CPU",
+    "threads": "an int >= 1",
+    "torch": "a text",
+    "data_sha256": "a text",
+}
 
 
 class RecordError(Exception):
@@ -22,16 +42,9 @@ class RecordError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """The outcome of one cell.
-
-    history: a dict per evaluation: the COUNTERS and the CLOCKS (`train_seconds` without evaluation, `cpu_seconds` of
-        the training thread without evaluation, `wall_seconds` with it), cumulative; per example the mean `train_loss`
-        since the last entry, at the first of each minibatch's uses in a row, and the mean `test_loss`;
-        `test_accuracy`, top-1, in [0, 1]. None where a value was not finite.
-    status: "finished", "diverged" (stopped at the evaluation whose loss was not finite) or "unfinished" (a prefix of
-        what it will be).
-    resumed: how many times the run was interrupted and continued.
-    """
+    """The outcome of one cell. `history`: a dict per evaluation with the keys of HISTORY; None where a value was not
+    finite. `status`: "finished", "diverged" (stopped at the evaluation whose loss was not finite) or "unfinished" (a
+    prefix of what it will be). `resumed`: how many times the run was interrupted and continued."""
 
     cell: Cell
     history: list[dict]
@@ -53,17 +66,23 @@ class Record:
         it cannot be read."""
         path = Path(path)
         try:
-            fields = json.loads(path.read_bytes())
-            schema = fields.get("schema") if isinstance(fields, dict) else None
-            if schema != SCHEMA:
+            fields = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+            names = {f.name for f in dataclasses.fields(cls)}
+            if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
+                schema = fields.get("schema") if isinstance(fields, dict) else None
                 raise ValueError(f"its schema is {schema!r}, this version reads {SCHEMA}")
-            if fields.pop("sha256", None) != _digest(fields):
-                raise ValueError("its sha256 is another or missing: it was changed after it was saved")
-            if set(fields["cell"]) != set(Cell.fields()):
+            sha256 = fields.pop("sha256", None)
+            if set(fields) != names:
+                raise ValueError(f"it must have the keys {', '.join(sorted(names))}, not {', '.join(sorted(fields))}")
+            if not isinstance(fields["cell"], dict) or set(fields["cell"]) != set(Cell.fields()):
                 raise ValueError("its cell must have all fields of a Cell and no others")
             record = cls(**{**fields, "cell": Cell.from_dict(fields["cell"])})
-            record._check_plan()
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            record._check()
+            if sha256 is None:
+                raise ValueError("it has no sha256: an older version saved it, or it was changed since")
+            if sha256 != _digest(fields):
+                raise ValueError("it was changed after it was saved, its sha256 is another")
+        except (ValueError, TypeError, UnicodeDecodeError, RecursionError) as error:
             raise RecordError(
                 f"{path} is not a record: {error}. Put the file back as it was, or delete it and train its cell again"
             ) from None
@@ -78,14 +97,48 @@ class Record:
         same_end = len(mine) > len(theirs) or self.status == other.status
         return self.cell == other.cell and mine[: len(theirs)] == theirs and same_end
 
-    def _check_plan(self):
-        """Raise ValueError unless its evaluations are those of its cell, which another version might plan otherwise."""
-        plan = self.cell.evaluations()
-        counters = [{name: entry[name] for name in COUNTERS} for entry in self.history]
-        if not counters or counters != plan[: len(counters)]:
-            raise ValueError("its evaluations are not those of its cell")
-        if self.status != "diverged" and (self.status == "finished") != (len(counters) == len(plan)):
-            raise ValueError(f"it is {self.status}, but has {len(counters)} of {len(plan)} evaluations")
+    def _check(self):
+        if self.status not in STATUSES:
+            raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {self.status!r}")
+        if type(self.resumed) is not int or self.resumed < 0:
+            raise ValueError(f"resumed must be an int >= 0, not {self.resumed!r}")
+        self._check_environment()
+        if not isinstance(self.history, list) or not self.history:
+            raise ValueError("its history is empty")
+        plan, before = self.cell.evaluations(), dict.fromkeys(CLOCKS, 0)
+        if len(self.history) > len(plan):
+            raise ValueError(f"it has {len(self.history)} evaluations, of its cell it is {len(plan)}")
+        for n, (entry, counters) in enumerate(zip(self.history, plan, strict=False), start=1):
+            if not isinstance(entry, dict) or set(entry) != set(HISTORY):
+                raise ValueError(f"entry {n} of its history must have the keys {', '.join(HISTORY)}")
+            for key, value in entry.items():
+                number = type(value) in (int, float) and math.isfinite(value)
+                if not number and not (value is None and key in ("train_loss", "test_loss", "test_accuracy")):
+                    raise ValueError(f"{key} of evaluation {n} is {value!r}")
+            for key, expected in counters.items():
+                if entry[key] != expected:
+                    raise ValueError(f"{key} of evaluation {n} is {entry[key]!r}, of its cell it is {expected}")
+            if any(entry[key] < before[key] for key in CLOCKS):
+                raise ValueError(f"the clocks of evaluation {n} run back")
+            if entry["test_accuracy"] is not None and not 0 <= entry["test_accuracy"] <= 1:
+                raise ValueError(f"test_accuracy of evaluation {n} is {entry['test_accuracy']!r}")
+            before = entry
+        if (self.status == "finished" and len(self.history) < len(plan)) or (
+            self.status == "unfinished" and len(self.history) == len(plan)
+        ):
+            raise ValueError(f"it is {self.status}, but has {len(self.history)} of {len(plan)} evaluations")
+        finite = [entry["train_loss"] is not None and entry["test_loss"] is not None for entry in self.history]
+        if not all(finite[:-1]) or finite[-1] == (self.status == "diverged"):
+            raise ValueError("only the last evaluation of a diverged run may have a loss that is not finite")
+
+    def _check_environment(self):
+        if not isinstance(self.environment, dict) or not set(ENVIRONMENT) <= set(self.environment):
+            raise ValueError(f"its environment must say at least {', '.join(ENVIRONMENT)}")
+        for key, allowed in ENVIRONMENT.items():
+            value = self.environment[key]
+            text = isinstance(value, str) or (value is None and key == "cuda")
+            if not (type(value) is int and value >= 1 if key == "threads" else text):
+                raise ValueError(f"{key} of its environment must be {allowed}, not {value!r}")
 
 
 def _digest(fields: dict) -> str:
@@ -163,3 +216,7 @@ def _sync_folder(folder):
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _refuse_constant(name):
+    raise ValueError(f"it holds {name}; a value that is not finite is null")
