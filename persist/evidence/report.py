@@ -17,12 +17,7 @@ from persist.record import write_atomically
 DOCS = ("results", "payoff", "payoff-plan", "time", "reading", "speed", "reproduce", "your_loop", "cluster")
 PAGES = {"README": "README.md"} | {name: f"docs/{name}.md" for name in DOCS}
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-COMMENT = re.compile(r"<!--\s(.*?)\s-->", re.DOTALL)  # in a page: marks; in an SVG picture: each of its texts
-LINK = re.compile(r'<a href="(?!http)(?:[^"#]*?([\w-]+)\.md)?[^"#]*(?:#([^"]*))?">(.*?)</a>', re.DOTALL)
-TITLE = re.compile(r"<h1[^>]*>(.*?)</h1>")
-HEADING = re.compile(r"<(h\d)>(.*?)</h\d>")
-PICTURE = re.compile(r'<img src="([^"]*)" alt="([^"]*)"[^>]*>')
-TABLE = re.compile(r"<table>(.*?)</table>", re.DOTALL)
+COMMENT = re.compile(r"<!-- (.*?) -->")  # matplotlib keeps each text of an SVG picture as a comment
 WIDE = '<span class="wide" tabindex="0">{}</span>'  # what is wider than the page scrolls in it; also within a paragraph
 LEGIBLE = 1.09  # CSS pixels for each point of a picture's width: its smallest text, 8.33 points, is 9 pixels high then
 
@@ -36,10 +31,53 @@ def write_report(root, folder) -> Path:
 
 def build(root) -> str:
     """The page, as HTML."""
+    pages = [Page(name, Path(root) / path) for name, path in PAGES.items()]
+    for page in pages:
+        markdown = mistune.create_markdown(renderer=page, plugins=["table"])
+        page.html = Markup(markdown(page.path.read_text()))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    pages = {name: Markup(_html(name, Path(root) / path)) for name, path in PAGES.items()}
-    titles = {name: Markup(TITLE.search(page)[1]) for name, page in pages.items()}
-    return environment.from_string(TEMPLATE.read_text()).render(pages=pages, titles=titles)
+    return environment.from_string(TEMPLATE.read_text()).render(pages=pages)
+
+
+class Page(mistune.HTMLRenderer):
+    """Markdown as HTML, for one page of several: links to the others lead to their places in this file, of links to
+    other files the words stay; what is wide scrolls; comments are left out."""
+
+    def __init__(self, name: str, path: Path):
+        super().__init__()
+        self.name, self.path, self.title, self.html = name, path, name, ""
+
+    def heading(self, text: str, level: int, **attrs) -> str:
+        """With an anchor like GitHub's."""
+        self.title = Markup(text) if level == 1 else self.title
+        anchor = re.sub(r"<.*?>|[^\w\s-]", "", text).lower().replace(" ", "-")
+        return super().heading(text, level, id=f"{self.name}-{anchor}")
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        if url.startswith("http"):
+            return super().link(text, url, title)
+        file, _, anchor = url.partition("#")
+        page = Path(file).stem if file.endswith(".md") else self.name if not file else None
+        return f'<a href="#{page}{anchor and f"-{anchor}"}">{text}</a>' if page in PAGES else text
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        """As a data URI, with its words; never so narrow that it cannot be read. Its name where it is not drawn yet."""
+        path = (self.path.parent / url).with_suffix(".svg")
+        if not path.exists():
+            return f"{text}: not drawn yet"
+        svg = path.read_text()
+        width = round(LEGIBLE * float(re.findall(r'<svg [^>]*?width="([\d.]+)pt"', svg)[0]))
+        style = "max-width: 100%" if width < 600 else f"width: 100%; min-width: {width}px"
+        uri = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+        return WIDE.format(f'<img src="{uri}" alt="{html.escape(alt_text(svg))}" style="{style}">')
+
+    def table(self, text: str) -> str:
+        """Of the claims: those whose first column is where."""
+        claims = ' class="claims"' if re.findall(r"<th\b.*?>(.*?)<", text)[0] == "where" else ""
+        return WIDE.format(f"<table{claims}>\n{text}</table>") + "\n"
+
+    def block_html(self, html: str) -> str:
+        return "" if html.startswith("<!--") else super().block_html(html)
 
 
 def alt_text(svg: str) -> str:
@@ -47,33 +85,3 @@ def alt_text(svg: str) -> str:
     texts = dict.fromkeys(text for text in COMMENT.findall(svg) if re.search(r"[^\W\d]{2}|=", text))
     sentences = sorted(texts, key=lambda text: not re.match(r"Figure \d|m = ", text))  # titles first
     return " ".join(text if text.endswith(".") else f"{text}." for text in sentences)
-
-
-def _html(name: str, path: Path) -> str:
-    """A page: links to the others lead to their places in this one, of links to other files the words stay."""
-
-    def heading(h):  # as GitHub names it
-        anchor = re.sub(r"<.*?>|[^\w\s-]", "", h[2]).lower().replace(" ", "-")
-        return f'<{h[1]} id="{name}-{anchor}">{h[2]}</{h[1]}>'
-
-    def link(a):
-        page = a[1] or (name if a[2] else None)
-        return f'<a href="#{page}{f"-{a[2]}" if a[2] else ""}">{a[3]}</a>' if page in PAGES else a[3]
-
-    text = mistune.create_markdown(plugins=["table"])(COMMENT.sub("", path.read_text()))
-    text = LINK.sub(link, HEADING.sub(heading, text))
-    text = PICTURE.sub(lambda picture: _picture((path.parent / picture[1]).with_suffix(".svg"), picture[2]), text)
-    claims = re.compile(r"\s*<thead>\s*<tr>\s*<th>where<")
-    return TABLE.sub(lambda t: WIDE.format(f"<table{' class=claims' * bool(claims.match(t[1]))}>{t[1]}</table>"), text)
-
-
-def _picture(path: Path, name: str) -> str:
-    """The picture as a data URI, with its words; never so narrow that it cannot be read. Its name where it is not drawn
-    yet: a grid may not be recorded."""
-    if not path.exists():
-        return f"{name}: not drawn yet"
-    svg = path.read_text()
-    width = round(LEGIBLE * float(re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)[1]))
-    style = "max-width: 100%" if width < 600 else f"width: 100%; min-width: {width}px"
-    uri = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-    return WIDE.format(f'<img src="{uri}" alt="{html.escape(alt_text(svg))}" style="{style}">')
